@@ -18,7 +18,7 @@ tests only, by the jaxtyping import hook; nothing here costs anything at run tim
 """
 
 NUM_POSITION_COORDINATES = 3
-"""A token's position is (place in the model, layer, place in the layer). METHOD: SANE, section 3."""
+"""A token's position: (place in the model, layer, place in the layer). Source: SANE, 3.1."""
 
 NUM_SCALE_FEATURES = 2
 """What normalisation removed and the token carries along: (mean, log std) of its layer."""

@@ -1,4 +1,4 @@
 """The weight-space autoencoder: configuration, positions, model, loss, views, training, embedding.
 
-Belongs here: the one network trained over all models. Does not: where tokens come from (``tokens``).
+Belongs here: the one network trained over all models. Does not: making tokens (``tokens``).
 """

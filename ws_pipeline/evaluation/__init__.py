@@ -1,4 +1,4 @@
-"""What a representation is good for: probes, retrieval, reconstruction, and the mandatory baselines.
+"""What a representation is good for: probes, retrieval, reconstruction, mandatory baselines.
 
-Belongs here: numbers with intervals, and the report that shows them. Does not: training of backbones.
+Belongs here: numbers with intervals and the report that shows them. Does not: training backbones.
 """

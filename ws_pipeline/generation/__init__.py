@@ -1,4 +1,4 @@
 """New weights from latents: density, sampling, detokenising, BatchNorm conditioning.
 
-Belongs here: everything that makes checkpoints that nobody trained. Empty until its issue is taken up.
+Belongs here: everything that makes checkpoints that nobody trained. Nothing is built yet.
 """

@@ -1,4 +1,4 @@
-"""Full configurations as functions: a Dagster partition, an MLflow run and a CLI flag name a recipe.
+"""Full configurations as functions: partitions, MLflow runs and CLI flags name a recipe.
 
 Belongs here: choices of values. Does not: anything that acts on them.
 """

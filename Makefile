@@ -1,0 +1,49 @@
+# Everything a newcomer needs: each target sets up what it uses, from nothing but Python 3.11 and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+WS_HOME ?= .ws
+BIN := $(VENV)/bin
+export WS_HOME
+export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format ui clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed, $(PYTHON) is another: try make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed ## zoo -> hub -> crawl -> tokens -> backbone -> evaluation -> report, in a few minutes
+	$(BIN)/ws-pipeline --home $(WS_HOME) demo
+
+ui: $(VENV)/.installed ## Dagster and MLflow on loopback, on what the demo made
+	$(BIN)/ws-pipeline --home $(WS_HOME) ui
+
+test: $(VENV)/.installed-dev ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed-dev ## the tests, with the slow ones
+	$(BIN)/python -m pytest -m 'not network'
+
+check: $(VENV)/.installed-dev ## style, types, layering
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## rewrite files in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the environment, caches and WS_HOME
+	rm -rf $(VENV) $(WS_HOME) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
