@@ -1,0 +1,90 @@
+"""Create-only JSON records: what a stage found out or made of one repo revision.
+
+What it is: ``manifests/<stage>/<hub_id>/<revision>/<version>.json``, written last, after the blobs
+it refers to, and never changed. What it is not: the list of manifests that an experiment used
+(``snapshots``). Does I/O.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ws_pipeline.errors import ManifestConflictError, MissingInputError, RefusedError, StorageError
+from ws_pipeline.storage.objects import ObjectFolder
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,95}")
+
+
+def manifest_key(stage: str, hub_id: str, revision: str, version: str) -> str:
+    """Return ``<stage>/<hub_id>/<revision>/<version>``.
+
+    Raises:
+        RefusedError: If a part is empty, longer than 96 characters, or holds anything but letters,
+            digits and ``._=+-``.
+    """
+    for name, part in zip(
+        ("stage", "hub_id", "revision", "version"),
+        (stage, hub_id, revision, version),
+        strict=True,
+    ):
+        if not _PART.fullmatch(part):
+            raise RefusedError(
+                f"A manifest's {name} must be 1 to 96 letters, digits or ._=+-; got {part[:80]!r}."
+            )
+    return f"{stage}/{hub_id}/{revision}/{version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestStore:
+    """Create-only JSON objects."""
+
+    folder: ObjectFolder
+
+    def create(self, key: str, payload: Mapping[str, Any]) -> str:
+        """Store ``payload`` under ``key`` and return the key; the same content again is fine.
+
+        Raises:
+            ManifestConflictError: If the key holds other content.
+        """
+        data = _encode(payload)
+        path = _path(key)
+        if not self.folder.create_bytes(path, data) and self.folder.read(path) != data:
+            raise ManifestConflictError(
+                f"The manifest {key} exists with other content. A stage whose result changed needs "
+                "a new version string; stored manifests are never overwritten."
+            )
+        return key
+
+    def exists(self, key: str) -> bool:
+        """Say whether the manifest is stored."""
+        return self.folder.exists(_path(key))
+
+    def read(self, key: str) -> dict[str, Any]:
+        """Return a manifest; MissingInputError if there is none."""
+        value = json.loads(self.folder.read(_path(key)))
+        if not isinstance(value, dict):
+            raise StorageError(
+                f"The manifest {key} must be a JSON object; remove the damaged file."
+            )
+        return value
+
+    def read_if_exists(self, key: str) -> dict[str, Any] | None:
+        """Return a manifest or None: one request where ``exists`` and ``read`` would be two."""
+        try:
+            return self.read(key)
+        except MissingInputError:
+            return None
+
+
+def _path(key: str) -> str:
+    return f"manifests/{key}.json"
+
+
+def _encode(payload: Mapping[str, Any]) -> bytes:
+    """Return canonical JSON: sorted keys, no spaces, UTF-8; NaN and infinities are refused."""
+    text = json.dumps(
+        payload, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    )
+    return text.encode()

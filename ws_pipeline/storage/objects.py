@@ -1,0 +1,278 @@
+"""The few operations on named objects that everything in the store is made of.
+
+What it is: one small interface (:class:`ObjectFolder`) and its local implementation. A key is a
+relative path of safe segments. An object is published whole or not at all: readers never see a
+half-written one, two racing creators of one key cannot both win. What it is not: a cache, a
+listing service, or anything that knows what the bytes mean. The S3 implementation is ``s3.py``.
+
+Local protocol: write to ``<root>/.tmp/<unique>``, fsync, then ``link`` (create-only) or ``replace``
+(overwrite), then fsync the folder. A kill leaves at most an orphan in ``.tmp``. Does I/O.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ws_pipeline.errors import MissingInputError, NoSpaceError, RefusedError, StorageError
+
+RESERVE_BYTES = 64 * 1024**2
+"""Free bytes that a write leaves on the disk: SQLite and Dagster's event log share it with us."""
+
+CHUNK_BYTES = 4 * 1024**2
+"""Read size when a file is hashed or copied; above 1 MiB the rate no longer changes."""
+
+ORPHAN_AGE_SECONDS = 24 * 3600
+"""A temporary file older than this belongs to a killed process."""
+
+MAX_KEY_BYTES = 512
+"""S3 allows 1024 bytes for a key with its prefix."""
+
+TEMPORARY_FOLDER = ".tmp"
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,199}")
+
+
+class ObjectFolder(Protocol):
+    """Named objects under one root, published whole."""
+
+    @property
+    def root(self) -> str:
+        """Where the objects lie: a folder or ``s3://bucket/prefix``."""
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        """Publish ``data`` unless ``key`` exists; say whether it was created."""
+
+    def create_file(self, key: str, path: Path) -> bool:
+        """Publish a file unless ``key`` exists; the file may be consumed."""
+
+    def replace_file(self, key: str, path: Path) -> None:
+        """Publish a file over whatever ``key`` holds; the file may be consumed."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether ``key`` is published."""
+
+    def num_bytes(self, key: str) -> int:
+        """Return the object's size; MissingInputError if there is none."""
+
+    def read(self, key: str) -> bytes:
+        """Return the whole object; MissingInputError if there is none."""
+
+    def read_range(self, key: str, start: int, num_bytes: int) -> bytes:
+        """Return exactly ``num_bytes`` from ``start``; StorageError on a short read."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the published keys below the folder ``prefix``, sorted."""
+
+    def uri(self, key: str) -> str:
+        """Return where ``key`` lies, for people and for metadata."""
+
+    def temporary_path(self) -> contextlib.AbstractContextManager[Path]:
+        """Give a fresh local path, from which publishing is cheap; removed on exit."""
+
+    def check_space(self, num_bytes: int) -> None:
+        """Raise NoSpaceError when ``num_bytes`` more would not fit."""
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is made of safe segments.
+
+    Raises:
+        RefusedError: If a segment is empty, hidden, longer than 200 characters or holds anything
+            but letters, digits and ``._=+-``; or if the key is longer than MAX_KEY_BYTES.
+    """
+    if len(key) > MAX_KEY_BYTES or not all(_SEGMENT.fullmatch(part) for part in key.split("/")):
+        raise RefusedError(
+            f"A store key must be segments of letters, digits and ._=+- joined by '/', "
+            f"at most {MAX_KEY_BYTES} characters; got {key[:80]!r}."
+        )
+    return key
+
+
+def hash_file(path: Path) -> tuple[str, int]:
+    """Return a file's sha256 and size in one pass."""
+    digest, num_bytes = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+    return digest.hexdigest(), num_bytes
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn a full disk into NoSpaceError and other OS errors into StorageError.
+
+    polars raises its own exception types and names errno 28 in the text only.
+    """
+    try:
+        yield
+    except (NoSpaceError, StorageError, MissingInputError):
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "os error 28" in str(error) or "No space left on device" in str(error):
+            raise NoSpaceError(
+                f"The disk is full: {what} could not be written. "
+                "Free some space or point --home at a larger disk, then run again."
+            ) from error
+        if isinstance(error, OSError):
+            raise StorageError(f"{what} could not be written: {error}.") from error
+        raise
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalFolder:
+    """Objects as files under one directory."""
+
+    root: str
+
+    def _path(self, key: str) -> Path:
+        return Path(self.root) / check_key(key)
+
+    def path(self, key: str) -> Path:
+        """Return the file that holds ``key``. Published files are never changed in place."""
+        return self._path(key)
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        """See :class:`ObjectFolder`."""
+        if self.exists(key):
+            return False
+        self.check_space(len(data))
+        with self.temporary_path() as temporary:
+            with disk_errors(key):
+                temporary.write_bytes(data)
+            return self.create_file(key, temporary)
+
+    def create_file(self, key: str, path: Path) -> bool:
+        """See :class:`ObjectFolder`. ``path`` must lie on the store's file system."""
+        target = self._path(key)
+        with disk_errors(key):
+            _sync(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, target)
+            except FileExistsError:
+                return False
+            _sync(target.parent)
+        return True
+
+    def replace_file(self, key: str, path: Path) -> None:
+        """See :class:`ObjectFolder`. ``path`` must lie on the store's file system."""
+        target = self._path(key)
+        with disk_errors(key):
+            _sync(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            _sync(target.parent)
+
+    def exists(self, key: str) -> bool:
+        """See :class:`ObjectFolder`."""
+        return self._path(key).is_file()
+
+    def num_bytes(self, key: str) -> int:
+        """See :class:`ObjectFolder`."""
+        with _missing(self.uri(key)):
+            return self._path(key).stat().st_size
+
+    def read(self, key: str) -> bytes:
+        """See :class:`ObjectFolder`."""
+        with _missing(self.uri(key)):
+            return self._path(key).read_bytes()
+
+    def read_range(self, key: str, start: int, num_bytes: int) -> bytes:
+        """See :class:`ObjectFolder`."""
+        check_range(start, num_bytes)
+        with _missing(self.uri(key)), self._path(key).open("rb") as file:
+            file.seek(start)
+            return check_length(file.read(num_bytes), num_bytes, self.uri(key))
+
+    def keys(self, prefix: str) -> list[str]:
+        """See :class:`ObjectFolder`."""
+        folder = self._path(prefix)
+        root = Path(self.root)
+        return sorted(p.relative_to(root).as_posix() for p in folder.rglob("*") if p.is_file())
+
+    def uri(self, key: str) -> str:
+        """See :class:`ObjectFolder`."""
+        return str(self._path(key))
+
+    @contextlib.contextmanager
+    def temporary_path(self) -> Iterator[Path]:
+        """See :class:`ObjectFolder`."""
+        folder = Path(self.root) / TEMPORARY_FOLDER
+        with disk_errors("a temporary file"):
+            folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def check_space(self, num_bytes: int) -> None:
+        """See :class:`ObjectFolder`; leaves RESERVE_BYTES on the disk."""
+        folder = Path(self.root)
+        with disk_errors(f"the store at {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < num_bytes + RESERVE_BYTES:
+            raise NoSpaceError(
+                f"The disk under {folder} has {free / 1e6:.0f} MB free, but {num_bytes / 1e6:.0f} "
+                f"MB plus a reserve of {RESERVE_BYTES / 1e6:.0f} MB are needed. "
+                "Free some space or point --home at a larger disk, then run again."
+            )
+
+    def sweep_orphans(self, *, now: float | None = None) -> int:
+        """Remove temporary files that killed processes left; return how many.
+
+        Args:
+            now: Seconds since the epoch; the clock's when None.
+        """
+        limit = (time.time() if now is None else now) - ORPHAN_AGE_SECONDS
+        num_swept = 0
+        for path in (Path(self.root) / TEMPORARY_FOLDER).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+                    num_swept += 1
+        return num_swept
+
+
+def check_range(start: int, num_bytes: int) -> None:
+    """Refuse a range that no object can have."""
+    if start < 0 or num_bytes < 0:
+        raise RefusedError(f"A range must not be negative; got start {start}, {num_bytes} bytes.")
+
+
+def check_length(data: bytes, num_bytes: int, uri: str) -> bytes:
+    """Return ``data`` if it has the length that was asked for."""
+    if len(data) != num_bytes:
+        raise StorageError(f"{uri} gave {len(data)} bytes where {num_bytes} were asked for.")
+    return data
+
+
+@contextlib.contextmanager
+def _missing(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingInputError(
+            f"There is no object at {uri}; run the step that makes it first."
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
