@@ -55,6 +55,13 @@ class Reason(StrEnum):
     BUFFER = "buffer"
     INTEGER_TENSOR = "integer_tensor"
     TIED = "tied"
+    # What an evaluation could not use.
+    CARD_INVALID = "card_invalid"
+    METRIC_NOT_REPORTED = "metric_not_reported"
+    METRIC_NOT_A_NUMBER = "metric_not_a_number"
+    METRIC_OUT_OF_BOUNDS = "metric_out_of_bounds"
+    NO_EMBEDDING = "no_embedding"
+    NO_STATISTICS = "no_statistics"
     # Misuse.
     INVALID_CONFIG = "invalid_config"
     UNKNOWN_NAME = "unknown_name"
