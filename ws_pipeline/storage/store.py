@@ -1,7 +1,8 @@
 """One root, local or S3, with its blobs, manifests, snapshots and tables.
 
-What it is: the one object that the rest of the project is handed. What it is not: configuration from
-the environment (the caller names the root). Opening a local store creates its folder. Does I/O.
+What it is: the one object that the rest of the project is handed. What it is not: configuration
+from the environment (the caller names the root). Opening a local store creates its folder. Does
+I/O.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Whole Parquet tables under stable keys, replaced atomically.
 
 What it is: ``tables/<key>.parquet``; one writer per key, any number of readers, each of which sees
-one whole version. What it is not: append or merge (read, change, write), or a history (``snapshots``).
-Does I/O.
+one whole version. What it is not: append or merge (read, change, write), or a history
+(``snapshots``). Does I/O.
 """
 
 import io
@@ -47,7 +47,7 @@ class TableStore:
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of all tables below the folder ``prefix``, sorted."""
-        found = self.folder.keys(f"tables/{prefix.rstrip('/')}")
+        found = self.folder.keys("/".join(["tables", *filter(None, prefix.split("/"))]))
         return [key[len("tables/") : -len(_SUFFIX)] for key in found if key.endswith(_SUFFIX)]
 
     def uri(self, key: str) -> str:
