@@ -1,0 +1,171 @@
+"""Design matrices: what a probe or a search may know of a model. Pure; no I/O.
+
+Every builder returns raw columns in the corpus' order, NaN where a model has no value; scaling and
+imputing are the probe's business and see training models only. The layer statistics s(W) have their
+own module, :mod:`ws_pipeline.evaluation.statistics`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ws_pipeline.errors import Reason, RefusedError
+from ws_pipeline.evaluation.targets import EPOCH
+
+MEAN = "mean"
+FAMILY = "family"
+SHAPES = "shapes"
+HYPER_PARAMETERS = "hyper_parameters"
+HYPER_PARAMETERS_NO_EPOCH = "hyper_parameters_no_epoch"
+STATISTICS = "statistics"
+UNTRAINED = "untrained"
+RANDOM = "random"
+CONTROLS = (
+    MEAN,
+    FAMILY,
+    SHAPES,
+    HYPER_PARAMETERS_NO_EPOCH,
+    HYPER_PARAMETERS,
+    STATISTICS,
+    UNTRAINED,
+)
+"""Controls beside every score of a representation, weakest first."""
+
+# A factor with more values than this says which model it is, not how it was made.
+MAX_CATEGORIES = 32
+
+MAX_EMBEDDING_SIZE = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureTable:
+    """Columns that describe models.
+
+    Attributes:
+        name: Entry of the result table's ``features`` column.
+        values: Raw features, ``(models, features)``; NaN where a model lacks one.
+        available: Models that have the features at all, ``(models,)``.
+        missing_reason: Why the others have not.
+    """
+
+    name: str
+    values: NDArray[np.float64]
+    available: NDArray[np.bool_]
+    missing_reason: Reason | None = None
+
+
+def mean_features(num_models: int) -> FeatureTable:
+    """Return no features: a probe on them predicts the training mean."""
+    return _always(MEAN, np.zeros((num_models, 0)))
+
+
+def family_features(corpus: pl.DataFrame) -> FeatureTable:
+    """Return the family, one-hot."""
+    return _always(FAMILY, one_hot(corpus["family"]))
+
+
+def shape_features(corpus: pl.DataFrame) -> FeatureTable:
+    """Return what the header alone tells: family, log of parameters and, if known, layers."""
+    columns = [one_hot(corpus["family"]), _log_count(corpus["num_params"])]
+    if "layers" in corpus.columns:
+        columns.append(_log_count(corpus["layers"].list.len()))
+    return _always(SHAPES, np.hstack(columns))
+
+
+def hyper_parameter_features(
+    corpus: pl.DataFrame, factors: pl.DataFrame, *, with_epoch: bool = True
+) -> FeatureTable:
+    """Return family, size and every generating factor: all that is known without the weights.
+
+    Numbers enter as they are and, where all are positive, as log10; texts enter one-hot; that a
+    model lacks a factor is an indicator. A strong control on purpose: grids are spanned by it.
+    """
+    columns = [shape_features(corpus).values]
+    for (name,), group in factors.group_by("name", maintain_order=True):
+        if name == EPOCH and not with_epoch:
+            continue
+        joined = corpus.select("hub_id").join(
+            group.unique("hub_id", keep="first"), on="hub_id", how="left", maintain_order="left"
+        )
+        columns.extend(_factor_columns(joined))
+    name = HYPER_PARAMETERS if with_epoch else HYPER_PARAMETERS_NO_EPOCH
+    return _always(name, np.hstack(columns))
+
+
+def embedding_features(name: str, corpus: pl.DataFrame, embeddings: pl.DataFrame) -> FeatureTable:
+    """Return embeddings in the corpus' order.
+
+    A model that the frame lacks, or whose vector is not finite, is not available.
+
+    Raises:
+        RefusedError: Vectors of several sizes: they come from different backbones.
+    """
+    found = embeddings.unique("hub_id", keep="first").select("hub_id", "embedding")
+    joined = corpus.select("hub_id").join(found, on="hub_id", how="left", maintain_order="left")
+    vectors = joined["embedding"].to_list()
+    sizes = {len(vector) for vector in vectors if vector is not None}
+    if len(sizes) > 1 or (sizes and not 0 < max(sizes) <= MAX_EMBEDDING_SIZE):
+        raise RefusedError(
+            f"embeddings {name!r} must be vectors of one size up to {MAX_EMBEDDING_SIZE}, got sizes"
+            f" {sorted(sizes)[:5]}; embed all models with one backbone",
+            reason=Reason.INVALID_CONFIG,
+        )
+    values = np.full((len(vectors), max(sizes, default=0)), np.nan)
+    for index, vector in enumerate(vectors):
+        if vector is not None:
+            values[index] = np.asarray(vector, dtype=np.float64)
+    available = np.isfinite(values).all(axis=1) & np.array([v is not None for v in vectors], bool)
+    return FeatureTable(
+        name=name, values=values, available=available, missing_reason=Reason.NO_EMBEDDING
+    )
+
+
+def join_features(first: FeatureTable, second: FeatureTable) -> FeatureTable:
+    """Return the columns of two tables side by side, named ``first+second``."""
+    return FeatureTable(
+        name=f"{first.name}+{second.name}",
+        values=np.hstack([first.values, second.values]),
+        available=first.available & second.available,
+        missing_reason=second.missing_reason,
+    )
+
+
+def one_hot(values: pl.Series) -> NDArray[np.float64]:
+    """Return one column per value, the MAX_CATEGORIES most frequent; nulls are all zero."""
+    counts = (
+        values.drop_nulls()
+        .value_counts(sort=True)
+        .sort(["count", values.name], descending=[True, False])
+    )
+    categories: Sequence[str] = counts[values.name].head(MAX_CATEGORIES).to_list()
+    columns = [(values == category).fill_null(value=False).to_numpy() for category in categories]
+    return np.array(columns, dtype=np.float64).reshape(len(categories), len(values)).T
+
+
+def _factor_columns(joined: pl.DataFrame) -> list[NDArray[np.float64]]:
+    """Return the columns of one generating factor: number, log10, categories, absence."""
+    numbers = joined["number"].to_numpy().astype(np.float64)
+    columns: list[NDArray[np.float64]] = []
+    known = numbers[np.isfinite(numbers)]
+    if len(known):
+        columns.append(numbers[:, None])
+        if known.min() > 0:
+            columns.append(np.log10(numbers)[:, None])
+    if joined["text"].null_count() < len(joined):
+        columns.append(one_hot(joined["text"]))
+    absent = (joined["number"].is_null() & joined["text"].is_null()).to_numpy()
+    columns.append(absent.astype(np.float64)[:, None])
+    return columns
+
+
+def _log_count(values: pl.Series) -> NDArray[np.float64]:
+    """Return log10(1 + count) as a column."""
+    return np.log10(1.0 + values.cast(pl.Float64).to_numpy())[:, None]
+
+
+def _always(name: str, values: NDArray[np.float64]) -> FeatureTable:
+    """Return a table that every model has."""
+    return FeatureTable(name=name, values=values, available=np.ones(len(values), dtype=bool))

@@ -1,0 +1,243 @@
+"""Do relatives lie close to each other? Recall@k of a model's nearest neighbours. Pure; no I/O.
+
+Query: every held-out (test) model that has a relative in the gallery. Gallery: all other models of
+the corpus, of every split. Similarity: cosine of vectors standardised over the gallery. recall@k is
+the share of queries with at least one relative among the k nearest, as in metric learning; `random`
+is its exact expectation under a random order.
+
+Targets: ``parent`` and ``child`` (lineage edges), ``lineage`` (same root), ``family``, and the harder
+``lineage_in_family``: same root, searched among models of the same family only, with vectors
+standardised within that family.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ws_pipeline.evaluation.bootstrap import resample_means
+from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
+from ws_pipeline.evaluation.config import EvaluationConfig
+from ws_pipeline.evaluation.features import RANDOM, FeatureTable, embedding_features, shape_features
+from ws_pipeline.evaluation.probes import standardize
+from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
+from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
+
+EVALUATION = "retrieval"
+TARGETS = ("parent", "child", "lineage", "family", "lineage_in_family")
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Search:
+    """One retrieval task.
+
+    Attributes:
+        target: Name of the task.
+        relevant: Who is a relative of whom, ``(queries, models)``.
+        gallery: Who may be found, ``(queries, models)``; never the query itself.
+        lineages: Lineage of each query.
+        ranks: Features to gallery order: place of each model, ``(queries, models)``.
+    """
+
+    target: str
+    relevant: BoolArray
+    gallery: BoolArray
+    lineages: list[str]
+    ranks: Mapping[str, NDArray[np.int64]]
+
+
+def evaluate_retrieval(
+    corpus: pl.DataFrame,
+    embeddings: Mapping[str, pl.DataFrame],
+    layers: pl.DataFrame,
+    edges: pl.DataFrame,
+    *,
+    recipe: str,
+    config: EvaluationConfig | None = None,
+    training_seed: int = 0,
+) -> pl.DataFrame:
+    """Return recall@k of relatives for every representation, s(W), shapes and chance.
+
+    Args:
+        corpus: One row per model: hub_id, repo_id, family, split, lineage_root, num_params.
+        embeddings: Representation name to frame (hub_id, embedding); ``untrained`` is a control.
+        layers: The stage table weights/layers of the corpus' models.
+        edges: child, parent (hub ids or repo ids), relation. Edges to models outside the corpus
+            are of no use here and are skipped.
+        recipe: Name that the results carry.
+        config: ks and resamples; the defaults where None.
+        training_seed: Seed that the backbone was trained with; the results' ``seed``.
+    """
+    config = config or EvaluationConfig()
+    context = ResultContext(recipe=recipe, evaluation=EVALUATION, seed=training_seed)
+    learned = [embedding_features(name, corpus, frame) for name, frame in embeddings.items()]
+    pooled = (shape_features(corpus), pooled_statistics(corpus, layers), *learned)
+    usable = np.logical_and.reduce([table.available for table in pooled])
+    searches = _plan_searches(corpus, pooled, layers, edges, usable, config)
+    rows = [row for search in searches for row in _score_rows(search, context, config)]
+    return results_frame(rows)
+
+
+def _plan_searches(
+    corpus: pl.DataFrame,
+    pooled: tuple[FeatureTable, ...],
+    layers: pl.DataFrame,
+    edges: pl.DataFrame,
+    usable: BoolArray,
+    config: EvaluationConfig,
+) -> Iterator[_Search]:
+    """Yield every task with the ranks of every representation."""
+    queries = np.flatnonzero(usable & (corpus["split"] == "test").to_numpy())
+    relations = relation_masks(corpus, edges)
+    everyone = np.broadcast_to(usable, (len(queries), len(usable))).copy()
+    everyone[np.arange(len(queries)), queries] = False
+    generator = np.random.default_rng(config.seed)
+    ranks = {
+        table.name: rank_neighbours(_vectors(table, usable), queries, generator) for table in pooled
+    }
+    lineages = corpus["lineage_root"].to_numpy().astype(str)[queries].tolist()
+    for target in TARGETS[:-1]:
+        yield _Search(
+            target=target,
+            relevant=relations[target][queries],
+            gallery=everyone,
+            lineages=lineages,
+            ranks=ranks,
+        )
+    yield _Search(
+        target=TARGETS[-1],
+        relevant=relations["lineage"][queries],
+        gallery=everyone & relations["family"][queries],
+        lineages=lineages,
+        ranks=_rank_within_families(corpus, pooled, layers, usable, queries, generator),
+    )
+
+
+def relation_masks(corpus: pl.DataFrame, edges: pl.DataFrame) -> dict[str, BoolArray]:
+    """Return who is a parent, child, lineage or family member of whom, ``(models, models)``.
+
+    Row: the query; column: the relative.
+    """
+    num_models = len(corpus)
+    place = {name: row for row, name in enumerate(corpus["repo_id"])}
+    place |= {name: row for row, name in enumerate(corpus["hub_id"])}
+    parent = np.zeros((num_models, num_models), dtype=bool)
+    for child_name, parent_name in edges.select("child", "parent").iter_rows():
+        if child_name in place and parent_name in place:
+            parent[place[child_name], place[parent_name]] = True
+    masks = {"parent": parent, "child": parent.T.copy()}
+    for target, column in (("lineage", "lineage_root"), ("family", "family")):
+        codes = np.unique(corpus[column].to_numpy().astype(str), return_inverse=True)[1]
+        masks[target] = codes[:, None] == codes[None, :]
+    for mask in masks.values():
+        np.fill_diagonal(mask, val=False)
+    return masks
+
+
+def rank_neighbours(
+    vectors: FloatArray, queries: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the place of every model in each query's list, nearest first, by cosine.
+
+    Ties are broken at random: in a corpus sorted by family, stable order alone would find relatives.
+
+    Returns:
+        Places of shape ``(queries, models)``.
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(norms > 0, norms, 1.0)
+    # Rounded, so that equal vectors tie in spite of the order in which a product sums.
+    similarity = np.round(unit[queries] @ unit.T, 9)
+    ranks = np.empty(similarity.shape, dtype=np.int64)
+    for row, values in enumerate(similarity):
+        order = np.lexsort((generator.permutation(len(values)), -values))
+        ranks[row, order] = np.arange(len(values))
+    return ranks
+
+
+def hits_within(
+    ranks: NDArray[np.int64], relevant: BoolArray, gallery: BoolArray, k: int
+) -> FloatArray:
+    """Return 1 where a relative is among the k nearest of the gallery, ``(queries,)``."""
+    hits = np.zeros(len(ranks))
+    for row, order in enumerate(np.argsort(ranks, axis=1)):
+        found = order[gallery[row, order]][:k]
+        hits[row] = float(relevant[row, found].any())
+    return hits
+
+
+def expected_hits(num_relevant: FloatArray, num_gallery: FloatArray, k: int) -> FloatArray:
+    """Return the chance of a hit in a random order: 1 - C(N - R, k) / C(N, k), ``(queries,)``."""
+    from scipy.stats import hypergeom
+
+    draws = np.minimum(k, num_gallery)
+    return np.asarray(1.0 - hypergeom.pmf(0, num_gallery, num_relevant, draws), dtype=np.float64)
+
+
+def _rank_within_families(
+    corpus: pl.DataFrame,
+    pooled: tuple[FeatureTable, ...],
+    layers: pl.DataFrame,
+    usable: BoolArray,
+    queries: NDArray[np.int64],
+    generator: np.random.Generator,
+) -> dict[str, NDArray[np.int64]]:
+    """Return ranks from vectors standardised within the query's family, s(W) concatenated."""
+    families = corpus["family"].to_numpy().astype(str)
+    ranks = {t.name: np.zeros((len(queries), len(corpus)), dtype=np.int64) for t in pooled}
+    for family in np.unique(families[queries]):
+        members = families == family
+        statistics = family_statistics(corpus.filter(pl.Series(members)), layers)
+        for table in pooled:
+            values = statistics.values if table.name == statistics.name else table.values[members]
+            scaled = standardize(values, usable[members])
+            vectors = np.zeros((len(corpus), scaled.shape[1]))
+            vectors[members] = scaled
+            rows = families[queries] == family
+            ranks[table.name][rows] = rank_neighbours(vectors, queries[rows], generator)
+    return ranks
+
+
+def _vectors(table: FeatureTable, usable: BoolArray) -> FloatArray:
+    """Return vectors standardised over the gallery; what is not usable is never looked at."""
+    return standardize(table.values, usable)
+
+
+def _score_rows(
+    search: _Search, context: ResultContext, config: EvaluationConfig
+) -> Iterator[dict[str, object]]:
+    """Yield recall@k of one task over the queries that have a relative to find."""
+    relevant = search.relevant & search.gallery
+    askable = relevant.any(axis=1)
+    num_queries = int(askable.sum())
+    lineages = [lineage for lineage, ask in zip(search.lineages, askable, strict=True) if ask]
+    counts = draw_counts(lineages, config)
+    for k in config.ks:
+        measured: dict[str, Measurement | None] = dict.fromkeys((RANDOM, *search.ranks))
+        if num_queries >= config.min_test_models:
+            chance = expected_hits(
+                relevant[askable].sum(axis=1), search.gallery[askable].sum(axis=1), k
+            )
+            measured[RANDOM] = _mean(chance, counts)
+            for name, ranks in search.ranks.items():
+                hits = hits_within(ranks[askable], relevant[askable], search.gallery[askable], k)
+                measured[name] = _mean(hits, counts)
+        yield from comparison_rows(
+            measured,
+            context=context,
+            config=config,
+            target=search.target,
+            slice_name=SLICE_ALL,
+            metric=f"recall@{k}",
+            num_models=num_queries,
+        )
+
+
+def _mean(values: FloatArray, counts: FloatArray) -> Measurement:
+    """Return the mean over queries and its resamples."""
+    return Measurement(value=float(values.mean()), resamples=resample_means(values, counts))
