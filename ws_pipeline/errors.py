@@ -54,6 +54,7 @@ class Reason(StrEnum):
     # Treatment of a tensor that is not tokenised.
     BUFFER = "buffer"
     INTEGER_TENSOR = "integer_tensor"
+    EMPTY_TENSOR = "empty_tensor"
     TIED = "tied"
     # What an evaluation could not use.
     CARD_INVALID = "card_invalid"
