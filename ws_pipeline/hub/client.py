@@ -1,0 +1,273 @@
+"""What the pipeline asks of a hub, over ``huggingface_hub``'s own HTTP session.
+
+What it is: listing, details, byte ranges and whole files of a hub, each answer checked against what
+was asked. What it is not: a judgement on repos (``triage``, ``selection``), nor the transport's
+rules on time-outs, retries and origins (``transport``). Does network I/O; files only where
+:meth:`download` is told to.
+
+Why not ``HfApi``: its listing has no time-out, follows a Link header to another origin with the
+token, loops for ever over a Link cycle and dies of one malformed row; its downloads are not
+verified.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote, urljoin
+
+from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
+from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
+from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport
+
+PAGE_SIZE = 500
+"""Rows per listing request; the hub allows 1000 and times out at times with deep cursors."""
+
+MAX_PAGE_BYTES = 64 * 1024**2
+"""A page of 500 light rows is about 1 MB."""
+
+MAX_DETAIL_BYTES = 32 * 1024**2
+"""20,000 files at 300 bytes each are 6 MB, a card of any size we keep is smaller."""
+
+MAX_PAGES = 100_000
+"""At 500 rows: 50 million repos, ten times the public hub."""
+
+MIN_BYTES_PER_SECOND = 50_000
+"""A slower download counts as hung and is tried again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """One listing page as it came; rows are not yet checked."""
+
+    items: list[object]
+    next_url: str | None
+
+
+class HubClient:
+    """A hub at one origin.
+
+    Args:
+        endpoint: ``https://huggingface.co`` or where an embedded hub listens.
+        token: Sent to the endpoint's origin only, never logged.
+        retries: How often and how long failed requests are tried again.
+    """
+
+    def __init__(
+        self, endpoint: str, token: str | None = None, *, retries: RetryPolicy = DEFAULT_RETRIES
+    ) -> None:
+        self._transport = Transport(endpoint, token, retries=retries)
+
+    def __repr__(self) -> str:
+        return f"HubClient({self.endpoint!r})"
+
+    @property
+    def endpoint(self) -> str:
+        """The hub's origin, without a trailing slash."""
+        return self._transport.endpoint
+
+    def list_pages(
+        self, *, tags: tuple[str, ...] = (), url: str | None = None, page_size: int = PAGE_SIZE
+    ) -> Iterator[Page]:
+        """Yield the listing's pages, oldest repo first.
+
+        Args:
+            tags: Every tag that a repo must have.
+            url: Where to go on: the ``next_url`` of an earlier page.
+            page_size: Rows per request.
+
+        Raises:
+            HubError: If a page is no JSON list, or if Link leads to another origin or in a circle.
+        """
+        url = url or self._listing_url(tags, page_size)
+        seen: set[str] = set()
+        while url is not None:
+            if url in seen or len(seen) >= MAX_PAGES:
+                raise HubError(
+                    f"The hub's listing goes in a circle after {len(seen)} pages; "
+                    "report it to whoever runs the hub."
+                )
+            seen.add(url)
+            answer = self._transport.get(url, max_bytes=MAX_PAGE_BYTES)
+            items = _decode_json(answer)
+            if not isinstance(items, list):
+                raise HubError(f"A listing page must be a JSON list; got {type(items).__name__}.")
+            url = self._next_url(answer)
+            yield Page(items=items, next_url=url)
+
+    def list_models(self, *, tags: tuple[str, ...] = ()) -> Iterator[object]:
+        """Yield raw listing rows over all pages; see :meth:`list_pages`."""
+        for page in self.list_pages(tags=tags):
+            yield from page.items
+
+    def repo_info(self, repo_id: str, revision: str, *, blobs: bool = True) -> dict[str, Any]:
+        """Return the hub's own JSON about a repo at a revision.
+
+        Args:
+            repo_id: Its name; a renamed repo is followed on the same origin.
+            revision: Commit sha.
+            blobs: Ask for sizes and digests of the files.
+
+        Raises:
+            HubError: ``not_found``, ``private``, ``gated``, ``disabled`` or ``unreachable``.
+        """
+        path = f"api/models/{_repo_path(repo_id)}/revision/{quote(revision, safe='')}"
+        url = f"{self.endpoint}/{path}" + ("?blobs=true" if blobs else "")
+        info = _decode_json(self._transport.get(url, max_bytes=MAX_DETAIL_BYTES))
+        if not isinstance(info, dict):
+            raise HubError(f"The hub's answer on {repo_id} must be a JSON object.")
+        return info
+
+    def read_range(
+        self, repo_id: str, revision: str, path: str, start: int, num_bytes: int
+    ) -> bytes:
+        """Return exactly ``num_bytes`` of a file from ``start``.
+
+        Raises:
+            HubError: If the answer is not 206 with the range and length that were asked for.
+        """
+        if start < 0 or num_bytes < 1:
+            raise RefusedError(f"A range needs start >= 0 and a byte; got {start}, {num_bytes}.")
+        end = start + num_bytes - 1
+        url = self._file_url(repo_id, revision, path)
+        answer = self._transport.get(
+            url, headers={"Range": f"bytes={start}-{end}"}, max_bytes=num_bytes, is_file=True
+        )
+        stated = answer.headers.get("content-range", "")
+        if answer.status != 206 or not stated.startswith(f"bytes {start}-{end}/"):
+            raise HubError(
+                f"{path} of {repo_id}: asked for bytes {start}-{end}, the hub answered "
+                f"{answer.status} with range {stated[:60]!r}."
+            )
+        if len(answer.body) != num_bytes:
+            raise HubError(
+                f"{path} of {repo_id}: asked for {num_bytes} bytes, got {len(answer.body)}."
+            )
+        return answer.body
+
+    def read_file(self, repo_id: str, revision: str, path: str, *, max_bytes: int) -> bytes:
+        """Return a small file whole; HubError when it is larger than ``max_bytes``."""
+        url = self._file_url(repo_id, revision, path)
+        return self._transport.get(url, max_bytes=max_bytes, is_file=True).body
+
+    def download(
+        self,
+        repo_id: str,
+        revision: str,
+        path: str,
+        destination: Path,
+        *,
+        sha256: str = "",
+        blob_id: str = "",
+        num_bytes: int,
+    ) -> str:
+        """Write a file to ``destination`` and return its sha256; constant memory.
+
+        A cut connection is resumed by range. The bytes are checked while they come: against
+        ``sha256`` where the hub states one, else against git's ``blob_id``.
+
+        Raises:
+            IntegrityError: If the whole file came and is not what the hub stated.
+            HubError: If it did not come.
+        """
+        url = self._file_url(repo_id, revision, path)
+        with destination.open("wb") as file:
+            sink = _Sink(file=file, num_bytes=num_bytes)
+            self._transport.stream_into(
+                url, sink, deadline_seconds=60 + num_bytes / MIN_BYTES_PER_SECOND
+            )
+        actual = sink.digest.hexdigest()
+        if sha256 and actual != sha256:
+            raise IntegrityError(
+                f"{path} of {repo_id} should have sha256 {sha256[:12]}..., but the bytes that came "
+                f"have {actual[:12]}...; it is fetched again in the next run."
+            )
+        if not sha256 and blob_id and not _is_blob(sink, destination, blob_id):
+            raise IntegrityError(
+                f"{path} of {repo_id} should be git blob {blob_id[:12]}..., but other bytes came; "
+                "it is fetched again in the next run."
+            )
+        return actual
+
+    def _listing_url(self, tags: tuple[str, ...], page_size: int) -> str:
+        pairs = [("sort", "createdAt"), ("direction", "1"), ("limit", str(page_size))]
+        pairs += [("filter", tag) for tag in tags]
+        pairs += [("expand", name) for name in LISTING_FIELDS]
+        query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
+        return f"{self.endpoint}/api/models?{query}"
+
+    def _next_url(self, answer: Answer) -> str | None:
+        if answer.next_link is None:
+            return None
+        url = urljoin(answer.url, answer.next_link)
+        if not self._transport.is_same_origin(url):
+            raise HubError(
+                f"The hub's listing leads from {self.endpoint} to another origin; not followed."
+            )
+        return url
+
+    def _file_url(self, repo_id: str, revision: str, path: str) -> str:
+        if not is_file_name(path):
+            raise RefusedError(
+                f"{path[:80]!r} is no plain relative file name.", reason=Reason.UNSAFE_FILE_NAME
+            )
+        return (
+            f"{self.endpoint}/{_repo_path(repo_id)}/resolve/"
+            f"{quote(revision, safe='')}/{quote(path, safe='/')}"
+        )
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(kw_only=True, slots=True)
+class _Sink:
+    """Where a download's bytes go; survives a reconnect. Implements ``transport.Sink``."""
+
+    file: BinaryIO
+    num_bytes: int
+    have: int = 0
+    digest: _Digest = field(default_factory=hashlib.sha256)
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self.have += len(data)
+        if self.have > self.num_bytes:
+            raise IntegrityError(
+                f"The hub sends more than the {self.num_bytes} bytes that it stated; given up."
+            )
+        self.digest.update(data)
+        self.file.write(data)
+
+    def restart(self) -> None:
+        """Forget what came: the server does not resume."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.have, self.digest = 0, hashlib.sha256()
+
+
+def _is_blob(sink: _Sink, path: Path, blob_id: str) -> bool:
+    """Say whether a file is the git blob of that id."""
+    algorithm = "sha1" if len(blob_id) == 40 else "sha256"
+    digest = hashlib.new(algorithm, b"blob %d\0" % sink.num_bytes, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest() == blob_id
+
+
+def _repo_path(repo_id: str) -> str:
+    if not is_repo_id(repo_id):
+        raise RefusedError(f"A repo is named owner/name; got {repo_id[:80]!r}.")
+    return quote(repo_id, safe="/")
+
+
+def _decode_json(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError) as error:
+        raise HubError(f"The hub's answer is no JSON ({len(answer.body)} bytes).") from error

@@ -1,0 +1,152 @@
+"""What is known of every repo of a family, and how far each came; on the store's tables.
+
+What it is: the crawl's own table (``ledger/repos/<family>``) and one table of verdicts per later
+stage (``ledger/verdicts/<stage>/<family>``). Each table has one writer, so nothing is merged under
+a race; the whole picture is joined when it is read. What it is not: a cache of verdicts
+(create-only manifests are) or the judge of anything.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ws_pipeline.errors import RefusedError
+from ws_pipeline.hub.families import check_family
+from ws_pipeline.hub.repo import (
+    KEY_SCHEMA,
+    REPO_SCHEMA,
+    STATUS_DELETED,
+    STATUS_REFUSED,
+    TRANSIENT_REASONS,
+    check_frame,
+)
+from ws_pipeline.storage.store import Store
+
+STAGES: dict[str, str] = {
+    "headers": "triaged",
+    "selection": "selected",
+    "files": "stored",
+    "layers": "planned",
+    "shards": "tokenised",
+}
+"""The stages after the crawl, in order, with the status of a repo that passed them."""
+
+VERDICT_SCHEMA: dict[str, pl.DataType] = {
+    **{name: KEY_SCHEMA[name] for name in KEY_SCHEMA if name != "reused"},
+    "attempt": pl.Int32(),
+}
+
+_IDENTITY = ["hub_id", "revision"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ledger:
+    """The ledger of one store."""
+
+    store: Store
+
+    def families(self) -> list[str]:
+        """Return the families that were crawled, sorted."""
+        keys = self.store.tables.keys("ledger/repos")
+        return sorted(key.removeprefix("ledger/repos/") for key in keys)
+
+    def read_repos(self, family: str) -> pl.DataFrame:
+        """Return the last crawl's rows (REPO_SCHEMA) as it wrote them; empty before the first."""
+        key = _repos_key(family)
+        if not self.store.tables.exists(key):
+            return pl.DataFrame(schema=REPO_SCHEMA)
+        return self.store.tables.scan(key).collect()
+
+    def write_repos(self, family: str, frame: pl.DataFrame) -> int:
+        """Replace a family's crawl table; return the number of rows.
+
+        Raises:
+            StorageError: If the frame is no stage table.
+            RefusedError: If its columns are not REPO_SCHEMA.
+        """
+        if dict(frame.schema) != REPO_SCHEMA:
+            raise RefusedError(f"The ledger needs the columns of REPO_SCHEMA; got {frame.columns}.")
+        return self.store.tables.write(_repos_key(family), check_frame(frame))
+
+    def read_verdicts(self, family: str, stage: str) -> pl.DataFrame:
+        """Return a stage's verdicts (VERDICT_SCHEMA); empty before its first run."""
+        key = _verdicts_key(family, stage)
+        if not self.store.tables.exists(key):
+            return pl.DataFrame(schema=VERDICT_SCHEMA)
+        return self.store.tables.scan(key).collect()
+
+    def record_verdicts(self, family: str, stage: str, frame: pl.DataFrame) -> int:
+        """Replace a stage's verdicts by those of its table; return how many.
+
+        Args:
+            family: Of the rows.
+            stage: A key of STAGES.
+            frame: The stage's table; only its key columns are read. ``attempt`` counts up while a
+                revision fails for a reason that may pass (TRANSIENT_REASONS).
+        """
+        check_frame(frame)
+        before = self.read_verdicts(family, stage).select(*_IDENTITY, before="attempt")
+        transient = pl.col("reason").is_in([str(reason) for reason in TRANSIENT_REASONS])
+        verdicts = (
+            frame.select(name for name in VERDICT_SCHEMA if name != "attempt")
+            .join(before, on=_IDENTITY, how="left")
+            .with_columns(before=pl.col("before").fill_null(0))
+            .with_columns(
+                attempt=pl.when(transient | (pl.col("before") == 0))
+                .then(pl.col("before") + 1)
+                .otherwise(pl.col("before"))
+                .cast(pl.Int32)
+            )
+            .drop("before")
+            .sort(_IDENTITY)
+        )
+        return self.store.tables.write(_verdicts_key(family, stage), verdicts)
+
+    def read(self, family: str) -> pl.DataFrame:
+        """Return the family's rows (REPO_SCHEMA) with how far each came.
+
+        ``status`` is the furthest stage that a revision passed, or ``refused`` at the first stage
+        that refused it, whose ``reason``, ``detail`` and ``attempt`` the row then carries. A
+        verdict on another revision than the current one does not count. ``accepted`` says whether
+        no stage refused it so far.
+        """
+        repos = self.read_repos(family)
+        rows = repos.to_dicts()
+        verdicts = {stage: self._verdicts_by_revision(family, stage) for stage in STAGES}
+        for row in rows:
+            _apply_verdicts(row, verdicts)
+        return pl.DataFrame(rows, schema=REPO_SCHEMA)
+
+    def _verdicts_by_revision(
+        self, family: str, stage: str
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        rows = self.read_verdicts(family, stage).to_dicts()
+        return {(row["hub_id"], row["revision"]): row for row in rows}
+
+
+def _apply_verdicts(
+    row: dict[str, Any], verdicts: dict[str, dict[tuple[str, str], dict[str, Any]]]
+) -> None:
+    if row["status"] in (STATUS_REFUSED, STATUS_DELETED):
+        return
+    for stage, status in STAGES.items():
+        verdict = verdicts[stage].get((row["hub_id"], row["revision"]))
+        if verdict is None:
+            return
+        row["attempt"] = verdict["attempt"]
+        if not verdict["accepted"]:
+            row["status"], row["accepted"] = STATUS_REFUSED, False
+            row["reason"], row["detail"] = verdict["reason"], verdict["detail"]
+            return
+        row["status"] = status
+
+
+def _repos_key(family: str) -> str:
+    return f"ledger/repos/{check_family(family)}"
+
+
+def _verdicts_key(family: str, stage: str) -> str:
+    if stage not in STAGES:
+        raise RefusedError(f"A stage is one of {', '.join(STAGES)}; got {stage!r}.")
+    return f"ledger/verdicts/{stage}/{check_family(family)}"

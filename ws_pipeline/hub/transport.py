@@ -1,0 +1,376 @@
+"""One origin's requests: explicit time-outs, bounded bodies, polite retries, no token elsewhere.
+
+What it is: the rules that every request to a hub keeps, over ``huggingface_hub.get_session()``.
+What it is not: knowledge of what the hub's answers mean (``client``). Does network I/O.
+
+- A body is read with a cap and a deadline; a slow drip ends like a hang.
+- 429, 5xx and broken connections are tried again with jitter; Retry-After is honoured up to a cap.
+- Redirects are followed by hand: within the origin with the token, to another origin only for
+  files,
+  only over https and without the token.
+- URLs stand in errors without their query: signed ones are secrets.
+
+Source: https://huggingface.co/docs/hub/rate-limits.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from typing import NoReturn, Protocol, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+import tenacity
+from huggingface_hub import get_session
+from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.utils._http import parse_ratelimit_headers
+
+from ws_pipeline.errors import ConfigError, HubError, Reason
+
+TIMEOUT = httpx2.Timeout(connect=10.0, read=30.0, write=30.0, pool=60.0)
+"""Seconds; a heavy listing page of the public hub takes up to 20."""
+
+DEADLINE_SECONDS = 120.0
+"""For one whole answer but a file's; a page that drips for longer is given up."""
+
+MAX_REDIRECTS = 5
+MAX_ERROR_BYTES = 16 * 1024
+CHUNK_BYTES = 1024**2
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """How failed requests are tried again.
+
+    Args:
+        max_attempts: Requests in all, the first included.
+        max_wait_seconds: Cap of one pause by our own back-off.
+        max_retry_after_seconds: Cap of one pause that the hub asks for; its windows are 300 s long.
+        sleep: How to wait; tests hand in their own.
+    """
+
+    max_attempts: int = 6
+    max_wait_seconds: float = 20.0
+    max_retry_after_seconds: float = 330.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ConfigError(f"max_attempts must be at least 1; got {self.max_attempts}.")
+
+
+DEFAULT_RETRIES = RetryPolicy()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A whole answer of at most the size that was allowed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+    next_link: str | None
+
+
+class Sink(Protocol):
+    """Where a streamed file goes."""
+
+    num_bytes: int
+    have: int
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+    def restart(self) -> None:
+        """Forget what came."""
+
+
+class TransientError(HubError):
+    """A request that may succeed when it is sent again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Transport:
+    """Requests to one origin. Safe to share between threads."""
+
+    def __init__(self, endpoint: str, token: str | None, *, retries: RetryPolicy) -> None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ConfigError(
+                f"A hub's endpoint is a URL such as https://huggingface.co; got {endpoint[:80]!r}."
+            )
+        self.endpoint = endpoint.rstrip("/")
+        self._origin = _origin(endpoint)
+        self._token = token
+        self._retries = retries
+        self._session = _open_session(parts.hostname)
+        self._user_agent = _user_agent()
+        self._not_before = 0.0
+
+    def is_same_origin(self, url: str) -> bool:
+        """Say whether a URL has the endpoint's scheme, host and port."""
+        return _origin(url) == self._origin
+
+    def get(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        is_file: bool = False,
+    ) -> Answer:
+        """Return a whole answer of 200 or 206.
+
+        Args:
+            url: Of the endpoint's origin.
+            max_bytes: Cap of the body.
+            headers: Beyond user agent and token.
+            is_file: A file may lie on another origin, an answer of the API may not.
+
+        Raises:
+            HubError: With the reason: not there, private, gated, disabled, or unreachable.
+        """
+
+        def attempt() -> Answer:
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            with self._open(url, headers or {}, is_file=is_file) as response:
+                body = _read_body(response, max_bytes, deadline)
+                link = response.links.get("next", {}).get("url")
+                return Answer(
+                    status=response.status_code,
+                    headers=response.headers,
+                    body=body,
+                    url=str(response.url),
+                    next_link=link,
+                )
+
+        return self._retry(attempt)
+
+    def stream_into(self, url: str, sink: Sink, *, deadline_seconds: float) -> None:
+        """Stream a file into ``sink``, going on by range where a connection broke.
+
+        Raises:
+            HubError: If fewer bytes than ``sink.num_bytes`` came after all attempts.
+        """
+        deadline = time.monotonic() + deadline_seconds
+
+        def attempt() -> None:
+            headers = {"Range": f"bytes={sink.have}-"} if 0 < sink.have < sink.num_bytes else {}
+            if not headers:
+                sink.restart()
+            with self._open(url, headers, is_file=True) as response:
+                _check_resumed(response, sink)
+                for chunk in _iterate(response, deadline):
+                    sink.write(chunk)
+            if sink.have != sink.num_bytes:
+                raise TransientError(
+                    f"{_show(url)} gave {sink.have} of {sink.num_bytes} bytes; the hub cut it off."
+                )
+
+        self._retry(attempt)
+
+    def _retry(self, attempt: Callable[[], _T]) -> _T:
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._retries.max_attempts),
+            wait=self._wait,
+            retry=tenacity.retry_if_exception_type(TransientError),
+            sleep=self._retries.sleep,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Return the pause: what the hub asks for, capped, or exponential; with jitter."""
+        jitter = tenacity.wait_random_exponential(
+            multiplier=0.5, max=self._retries.max_wait_seconds
+        )(state)
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after_seconds if isinstance(error, TransientError) else None
+        if asked is None:
+            return jitter
+        return min(asked, self._retries.max_retry_after_seconds) + min(jitter, 1.0)
+
+    @contextlib.contextmanager
+    def _open(
+        self, url: str, headers: Mapping[str, str], *, is_file: bool
+    ) -> Iterator[httpx2.Response]:
+        """Send a GET, following redirects by the module's rules; yields a good, unread answer."""
+        self._throttle()
+        with contextlib.ExitStack() as stack:
+            try:
+                for _ in range(MAX_REDIRECTS + 1):
+                    response = stack.enter_context(
+                        self._session.stream(
+                            "GET",
+                            url,
+                            headers=self._headers(url, headers, is_file=is_file),
+                            timeout=TIMEOUT,
+                            follow_redirects=False,
+                        )
+                    )
+                    if not response.is_redirect:
+                        break
+                    url = self._redirect(response, is_file=is_file)
+                else:
+                    raise HubError(f"{_show(url)} redirects more than {MAX_REDIRECTS} times.")
+                _check_status(response)
+                self._pace(response)
+                yield response
+            except httpx2.InvalidURL as error:
+                raise HubError(
+                    f"The hub redirects to something that is no URL: {error}."
+                ) from error
+            except OfflineModeIsEnabled as error:
+                raise HubError(
+                    "huggingface_hub is in offline mode; unset HF_HUB_OFFLINE to reach "
+                    f"{self.endpoint}."
+                ) from error
+            except httpx2.RequestError as error:
+                raise TransientError(
+                    f"{self.endpoint} did not answer ({type(error).__name__}); check the endpoint "
+                    "and the network, then run again."
+                ) from error
+
+    def _throttle(self) -> None:
+        """Wait until the hub's current window is over, if the last answer used it up."""
+        delay = self._not_before - time.monotonic()
+        if delay > 0:
+            self._retries.sleep(delay)
+
+    def _pace(self, response: httpx2.Response) -> None:
+        asked = _wait_seconds(response)
+        if asked is not None:
+            wait = min(asked, self._retries.max_retry_after_seconds)
+            self._not_before = time.monotonic() + wait
+
+    def _headers(self, url: str, extra: Mapping[str, str], *, is_file: bool) -> dict[str, str]:
+        headers = {"User-Agent": self._user_agent, **extra}
+        if is_file:  # a range is a range of the file's own bytes
+            headers["Accept-Encoding"] = "identity"
+        if self._token and self.is_same_origin(url):
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    def _redirect(self, response: httpx2.Response, *, is_file: bool) -> str:
+        url = urljoin(str(response.url), response.headers.get("location", ""))
+        allowed = self.is_same_origin(url) or (is_file and urlsplit(url).scheme == "https")
+        if not allowed:
+            raise HubError(f"{_show(str(response.url))} redirects to another origin; not followed.")
+        return url
+
+
+def _open_session(host: str) -> httpx2.Client:
+    """Return huggingface_hub's session, or for a loopback hub one that asks no proxy."""
+    logger = logging.getLogger("httpx2")  # logs signed URLs whole at INFO
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
+    is_loopback = host == "localhost"
+    with contextlib.suppress(ValueError):
+        is_loopback = is_loopback or ip_address(host).is_loopback
+    return httpx2.Client(trust_env=False) if is_loopback else get_session()
+
+
+def _user_agent() -> str:
+    try:
+        number = version("ws-pipeline")
+    except PackageNotFoundError:  # a checkout that is not installed
+        number = "0"
+    return f"ws_pipeline/{number}; huggingface_hub/{version('huggingface_hub')}"
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    default = {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return parts.scheme, (parts.hostname or "").lower(), port or default
+
+
+def _show(url: str) -> str:
+    """Return a URL without credentials, query and fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path[:200]}"
+
+
+def _check_status(response: httpx2.Response) -> None:
+    status = response.status_code
+    if status in (200, 206):
+        return
+    where = _show(str(response.url))
+    if status in (408, 425, 429) or status >= 500:
+        raise TransientError(
+            f"{where} answered {status}; the hub is busy, run again later.",
+            retry_after_seconds=_wait_seconds(response),
+        )
+    _refuse_status(response, where)
+
+
+def _refuse_status(response: httpx2.Response, where: str) -> NoReturn:
+    """Raise what a 4xx means; the hub answers 401 both for private and for absent repos."""
+    code = response.headers.get("x-error-code", "")
+    message = response.headers.get("x-error-message", "")
+    if code == "GatedRepo":
+        raise HubError(
+            f"{where} is gated; ask for access on the hub and set a token.", reason=Reason.GATED
+        )
+    if "disabled" in message.lower():
+        raise HubError(f"{where} is disabled by the hub.", reason=Reason.DISABLED)
+    if response.status_code in (404, 410) or code in ("RepoNotFound", "EntryNotFound"):
+        raise HubError(f"{where} is not there (any more).", reason=Reason.NOT_FOUND)
+    if response.status_code in (401, 403):
+        raise HubError(f"{where} is private, or not for this token.", reason=Reason.PRIVATE)
+    raise HubError(f"{where} answered {response.status_code}, which no retry will change.")
+
+
+def _wait_seconds(response: httpx2.Response) -> float | None:
+    """Return the pause that Retry-After or RateLimit asks for."""
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(response.headers.get("retry-after", "")))
+    info = parse_ratelimit_headers(response.headers)
+    return float(info.reset_in_seconds) if info is not None and info.remaining == 0 else None
+
+
+def _check_resumed(response: httpx2.Response, sink: Sink) -> None:
+    if not sink.have:
+        return
+    if response.status_code == 200:  # the server does not do ranges
+        sink.restart()
+        return
+    stated = response.headers.get("content-range", "")
+    if stated != f"bytes {sink.have}-{sink.num_bytes - 1}/{sink.num_bytes}":
+        sink.restart()
+        raise TransientError(
+            f"{_show(str(response.url))} resumed with the wrong range {stated[:60]!r}."
+        )
+
+
+def _read_body(response: httpx2.Response, max_bytes: int, deadline: float) -> bytes:
+    parts, have = [], 0
+    for chunk in _iterate(response, deadline):
+        have += len(chunk)
+        if have > max_bytes:
+            raise HubError(f"{_show(str(response.url))} sends more than {max_bytes} bytes.")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _iterate(response: httpx2.Response, deadline: float) -> Iterator[bytes]:
+    for chunk in response.iter_bytes(CHUNK_BYTES):
+        yield chunk
+        if time.monotonic() > deadline:
+            raise TransientError(
+                f"{_show(str(response.url))} is too slow; check the network, then run again."
+            )
