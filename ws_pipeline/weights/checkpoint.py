@@ -1,0 +1,267 @@
+"""One model's safetensors files, opened as one set of tensors and read one tensor at a time. Does I/O.
+
+Not here: what a tensor is for (``roles``, ``plan``). Files are read by position, never mapped: a
+mapped file that is truncated underneath kills the process, a short read is an error with a name.
+Nothing is unpickled; ``config.json`` and a shard index are the only other files that are looked at.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from ws_pipeline.errors import HeaderError, MissingInputError, Reason, WeightsError
+from ws_pipeline.weights.bounded_json import BoundedJsonError, load_json
+from ws_pipeline.weights.dtypes import ELEMENT_TYPES, numpy_dtype
+from ws_pipeline.weights.header import (
+    LENGTH_BYTES,
+    Header,
+    TensorInfo,
+    parse_header,
+    read_header_bytes,
+)
+
+SUFFIX = ".safetensors"
+INDEX_SUFFIX = ".safetensors.index.json"
+CONFIG_NAME = "config.json"
+
+MAX_CONFIG_BYTES = 8 * 2**20
+"""The label maps of a 21k-class model are 1.5 MB."""
+MAX_INDEX_BYTES = 32 * 2**20
+"""An index names every tensor once more, with its file: twice a header's cap."""
+MAX_JSON_DEPTH = 64
+MAX_FILES = 1024
+"""The largest models on hubs have a few hundred shards."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointFile:
+    """One file of a checkpoint.
+
+    Attributes:
+        name: Path inside the repo, with forward slashes.
+        path: Where the bytes are.
+        header: Its parsed header.
+        header_text: The header as it stands in the file, so that the file can be rebuilt.
+    """
+
+    name: str
+    path: Path
+    header: Header
+    header_text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """All tensors of one model; open it with :meth:`open` or :meth:`open_files`.
+
+    Attributes:
+        files: In the order of their names.
+        tensors: Every tensor of every file by its name.
+        config: The parsed ``config.json``; empty where there is none.
+    """
+
+    files: tuple[CheckpointFile, ...]
+    tensors: Mapping[str, TensorInfo]
+    config: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Checkpoint":
+        """Open a safetensors file, a folder of shards with their index, or a repo folder.
+
+        Args:
+            path: A ``.safetensors`` file (a ``config.json`` beside it is read), an index, or a folder.
+
+        Raises:
+            MissingInputError: Nothing is there, or no safetensors file in it.
+            HeaderError: A file breaks the format or our caps; the message names it.
+            WeightsError: The files do not make one model.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return cls.open_files([(file.name, file) for file in _list_model_files(path)], path)
+        if not path.is_file():
+            raise MissingInputError(
+                f"There is no file or folder at {path}; name a .safetensors file or a repo folder."
+            )
+        if path.name.endswith(INDEX_SUFFIX):
+            files = _read_index(path)
+            return cls.open_files([(file.name, file) for file in files], path.parent)
+        return cls.open_files([(path.name, path)], path.parent)
+
+    @classmethod
+    def open_files(
+        cls, files: Sequence[tuple[str, Path]], config_folder: Path | None = None
+    ) -> "Checkpoint":
+        """Open one model from (name in the repo, local path) pairs, wherever the bytes lie.
+
+        Args:
+            files: The safetensors files and, if there is one, ``config.json``; others are refused.
+            config_folder: Where to look for ``config.json`` when ``files`` has none.
+        """
+        config_path = _find_config(files, config_folder)
+        weights = sorted((name, path) for name, path in files if name.endswith(SUFFIX))
+        if not weights or len(weights) > MAX_FILES:
+            _refuse(
+                Reason.NO_WEIGHTS if not weights else Reason.TOO_MANY_FILES,
+                f"A model needs 1 to {MAX_FILES} safetensors files, {len(weights)} were given.",
+            )
+        opened = tuple(_open_file(name, path) for name, path in weights)
+        config = {} if config_path is None else read_config(config_path)
+        return cls(files=opened, tensors=_merge_tensors(opened), config=config)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of tensor data in all files, headers not counted."""
+        return sum(file.header.data_bytes for file in self.files)
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """Read one tensor, shaped; packed sub-byte types come as their flat bytes (``uint8``).
+
+        Raises:
+            KeyError: No tensor has this name.
+            WeightsError: The file is shorter than its header says.
+        """
+        tensor = self.tensors[name]
+        flat = self.read_flat(name)
+        return flat if ELEMENT_TYPES[tensor.dtype].bits < 8 else flat.reshape(tensor.shape)
+
+    def read_flat(self, name: str) -> npt.NDArray[Any]:
+        """Read one tensor as a flat, fresh, writable array."""
+        tensor = self.tensors[name]
+        file = next(file for file in self.files if file.name == tensor.file)
+        dtype = numpy_dtype(tensor.dtype)
+        values = np.empty(tensor.num_bytes // dtype.itemsize, dtype=dtype)
+        _read_into(file.path, file.header.header_bytes + tensor.start, values.view(np.uint8))
+        return values
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a ``config.json`` within bounds; WeightsError (``invalid_config``) if it breaks them."""
+    try:
+        config = load_json(
+            _read_bounded(path, MAX_CONFIG_BYTES),
+            max_bytes=MAX_CONFIG_BYTES,
+            max_depth=MAX_JSON_DEPTH,
+        )
+    except BoundedJsonError as error:
+        _refuse(Reason.INVALID_CONFIG, f"{path.name} cannot be used: {error}.")
+    if not isinstance(config, dict):
+        _refuse(Reason.INVALID_CONFIG, f"{path.name} must hold a JSON object.")
+    return config
+
+
+def _find_config(files: Sequence[tuple[str, Path]], folder: Path | None) -> Path | None:
+    for name, path in files:
+        if name == CONFIG_NAME:
+            return path
+    if folder is not None and (folder / CONFIG_NAME).is_file():
+        return folder / CONFIG_NAME
+    return None
+
+
+def _list_model_files(folder: Path) -> list[Path]:
+    """Choose the files that make the model of a folder: an index, model.safetensors, or all."""
+    indices = sorted(folder.glob(f"*{INDEX_SUFFIX}"))
+    if indices:
+        return _read_index(indices[0])
+    files = sorted(file for file in folder.glob(f"*{SUFFIX}") if file.is_file())
+    whole = [file for file in files if file.name == f"model{SUFFIX}"]
+    if not files:
+        raise MissingInputError(
+            f"There is no .safetensors file in {folder}; pickled weights are not read."
+        )
+    return whole or files
+
+
+def _read_index(path: Path) -> list[Path]:
+    """Return the files that a shard index names; their names must be plain, beside the index."""
+    try:
+        index = load_json(
+            _read_bounded(path, MAX_INDEX_BYTES),
+            max_bytes=MAX_INDEX_BYTES,
+            max_depth=MAX_JSON_DEPTH,
+        )
+    except BoundedJsonError as error:
+        _refuse(Reason.INVALID_INDEX, f"{path.name} cannot be used: {error}.")
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        _refuse(Reason.INVALID_INDEX, f"{path.name} must hold an object weight_map.")
+    names = set()
+    for name in weight_map.values():
+        # A joined "../" would read another model's shard, or any file of the machine.
+        if not isinstance(name, str) or not name.endswith(SUFFIX) or not _is_plain(name):
+            _refuse(
+                Reason.INVALID_INDEX,
+                f"{path.name} must name safetensors files beside it, it names {str(name)[:80]!r}.",
+            )
+        names.add(name)
+    return [path.parent / name for name in sorted(names)]
+
+
+def _is_plain(name: str) -> bool:
+    return PurePosixPath(name).name == name and "\\" not in name and "\0" not in name
+
+
+def _open_file(name: str, path: Path) -> CheckpointFile:
+    try:
+        file_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            raw = file.read(LENGTH_BYTES)
+            header_bytes = read_header_bytes(raw, file_bytes=file_bytes)
+            raw += file.read(header_bytes - LENGTH_BYTES)
+        header = parse_header(raw, file_bytes=file_bytes)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"The file {name} of the model is missing.") from error
+    except HeaderError as error:
+        raise HeaderError(f"{name}: {error}", reason=error.reason) from error
+    text = raw[LENGTH_BYTES:header_bytes].decode("utf-8")
+    return CheckpointFile(name=name, path=path, header=header, header_text=text)
+
+
+def _merge_tensors(files: Sequence[CheckpointFile]) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
+    for file in files:
+        for tensor in file.header.tensors:
+            if tensor.name in tensors:
+                _refuse(
+                    Reason.INVALID_INDEX,
+                    f"The files {tensors[tensor.name].file} and {file.name} both hold "
+                    f"{tensor.name!r}; name the one file that is meant.",
+                )
+            tensors[tensor.name] = replace(tensor, file=file.name)
+    return tensors
+
+
+def _read_bounded(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except OSError as error:
+        raise MissingInputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _read_into(path: Path, offset: int, buffer: npt.NDArray[np.uint8]) -> None:
+    """Fill ``buffer`` from the file's ``offset`` on, or say that the file is too short."""
+    view = memoryview(buffer)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while len(view):
+            num_read = os.preadv(descriptor, [view], offset)
+            if num_read == 0:
+                _refuse(
+                    Reason.HEADER_TRUNCATED,
+                    f"{path.name} ends before the bytes that its header promises; fetch it again.",
+                )
+            view = view[num_read:]
+            offset += num_read
+    finally:
+        os.close(descriptor)
+
+
+def _refuse(reason: Reason, message: str) -> NoReturn:
+    raise WeightsError(message, reason=reason)

@@ -1,0 +1,203 @@
+"""The layer plan: which tensors make which layer, what is done with each, in which order. No I/O.
+
+A layer is a weight with its partner bias, or a tensor that stands alone. Every byte of a checkpoint
+belongs to exactly one layer, and every layer is ``tokenised``, ``carried`` verbatim or ``excluded``
+(a tied copy), the latter two with a reason; :meth:`LayerPlan.account` proves the sum. Not here:
+values (``statistics``) and the matrix itself (``matrix``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from ws_pipeline.errors import Reason, WeightsError
+from ws_pipeline.weights.dtypes import INTEGER_DTYPES, is_weight_dtype
+from ws_pipeline.weights.header import TensorInfo
+from ws_pipeline.weights.order import number_blocks, order_tensors
+from ws_pipeline.weights.role_rules import Role
+from ws_pipeline.weights.roles import TensorRole, assign_roles, matrix_shape
+
+
+class Treatment(StrEnum):
+    """What becomes of a layer."""
+
+    TOKENISED = "tokenised"
+    CARRIED = "carried"
+    EXCLUDED = "excluded"
+
+
+BUFFER_ROLES = frozenset(
+    {Role.BATCHNORM_MEAN, Role.BATCHNORM_VAR, Role.COUNTER, Role.BUFFER}
+)
+"""Floating tensors that training does not fit: carried verbatim."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """One layer of one model.
+
+    Attributes:
+        index: Place in the plan.
+        name: The weight tensor.
+        bias_name: Its partner bias, "" for none.
+        why: Reason code when the layer is not tokenised, "" otherwise.
+        block: Ordinal of the numbered block (layer of a transformer, stage of a CNN); -1 outside.
+        depth: Place in the plan, scaled to [0, 1].
+        shape: Of the weight as stored.
+        rows: Outputs.
+        cols: Inputs, the bias column not counted.
+        transposed: Whether the stored output axis is not the first.
+        num_params: Of weight and bias.
+        num_bytes: Of weight and bias.
+        tied_to: For an excluded copy the tensor that holds the same bytes, "" otherwise.
+    """
+
+    index: int
+    name: str
+    bias_name: str
+    role: Role
+    treatment: Treatment
+    why: str
+    dtype: str
+    block: int
+    depth: float
+    shape: tuple[int, ...]
+    rows: int
+    cols: int
+    transposed: bool
+    num_params: int
+    num_bytes: int
+    tied_to: str = ""
+
+    @property
+    def matrix_cols(self) -> int:
+        """Columns of the layer's matrix [W|b]."""
+        return self.cols + (self.bias_name != "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerPlan:
+    """All layers of one model, in order.
+
+    Attributes:
+        roles: Role of every tensor, biases included.
+        data_bytes: Bytes of all tensors.
+    """
+
+    layers: tuple[Layer, ...]
+    roles: Mapping[str, TensorRole]
+    data_bytes: int
+
+    @property
+    def tokenised(self) -> tuple[Layer, ...]:
+        """The layers that become tokens, in order."""
+        return tuple(layer for layer in self.layers if layer.treatment is Treatment.TOKENISED)
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of all layers."""
+        return sum(layer.num_params for layer in self.layers)
+
+    def account(self) -> dict[Treatment, int]:
+        """Return the bytes per treatment; they sum to the data bytes of the files.
+
+        Raises:
+            WeightsError: If a byte is missing or counted twice.
+        """
+        num_bytes = dict.fromkeys(Treatment, 0)
+        for layer in self.layers:
+            num_bytes[layer.treatment] += layer.num_bytes
+        total = sum(num_bytes.values())
+        if total != self.data_bytes:
+            raise WeightsError(
+                f"The layers must account for all {self.data_bytes} bytes of the model, they "
+                f"account for {total}; this is a defect of the layer plan.",
+                reason=Reason.INTERNAL,
+            )
+        return num_bytes
+
+
+def plan_layers(tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> LayerPlan:
+    """Group tensors into layers, decide their treatment, and put them in order.
+
+    Args:
+        tensors: All tensors of one model.
+        config: Its ``config.json``; ``tensor_order``, a list of tensor names, fixes the order.
+            Where it is absent names are ordered numerically, input side first.
+
+    Returns:
+        A plan that depends on the arguments' content alone, not on the order of ``tensors``.
+    """
+    by_name = {tensor.name: tensor for tensor in tensors}
+    roles = assign_roles(sorted(tensors, key=lambda tensor: tensor.name))
+    ordered = [name for name in order_tensors(by_name, config) if not roles[name].weight_name]
+    blocks = number_blocks(ordered)
+    last = max(1, len(ordered) - 1)
+    layers = tuple(
+        _plan_layer(index, by_name[name], roles[name], by_name, blocks[name], index / last)
+        for index, name in enumerate(ordered)
+    )
+    plan = LayerPlan(
+        layers=layers, roles=roles, data_bytes=sum(tensor.num_bytes for tensor in tensors)
+    )
+    plan.account()
+    return plan
+
+
+def tie_layer(plan: LayerPlan, name: str, tied_to: str) -> LayerPlan:
+    """Return the plan with the layer ``name`` excluded as a copy of the tensor ``tied_to``."""
+    layers = tuple(
+        replace(
+            layer,
+            treatment=Treatment.EXCLUDED,
+            why=str(Reason.TIED),
+            tied_to=tied_to,
+        )
+        if layer.name == name
+        else layer
+        for layer in plan.layers
+    )
+    return replace(plan, layers=layers)
+
+
+def _plan_layer(
+    index: int,
+    weight: TensorInfo,
+    role: TensorRole,
+    by_name: Mapping[str, TensorInfo],
+    block: int,
+    depth: float,
+) -> Layer:
+    bias = by_name.get(role.bias_name)
+    why = _reason_not_tokenised(weight, role.role)
+    rows, cols = matrix_shape(role.role, weight.shape, transposed=role.transposed)
+    return Layer(
+        index=index,
+        name=weight.name,
+        bias_name=role.bias_name,
+        role=role.role,
+        treatment=Treatment.CARRIED if why else Treatment.TOKENISED,
+        why=why,
+        dtype=weight.dtype,
+        block=block,
+        depth=depth,
+        shape=weight.shape,
+        rows=rows,
+        cols=cols,
+        transposed=role.transposed,
+        num_params=weight.num_params + (bias.num_params if bias else 0),
+        num_bytes=weight.num_bytes + (bias.num_bytes if bias else 0),
+    )
+
+
+def _reason_not_tokenised(tensor: TensorInfo, role: Role) -> str:
+    if tensor.dtype in INTEGER_DTYPES:
+        return str(Reason.INTEGER_TENSOR)
+    if role in BUFFER_ROLES:
+        return str(Reason.BUFFER)
+    if not is_weight_dtype(tensor.dtype):
+        return str(Reason.UNSUPPORTED_DTYPE)
+    if not tensor.num_params:
+        return str(Reason.EMPTY_TENSOR)
+    return ""

@@ -1,0 +1,174 @@
+"""The rules that give a tensor its role, as data. No I/O, no logic.
+
+Names in the wild follow no convention, so every rule here is a habit of some library that was seen,
+and what no rule knows keeps the honest role ``unknown`` (and is tokenised all the same). The order
+counts: the first rule that matches decides. Patterns are searched in the lower-case tensor name in
+which ``/``, ``:`` and ``::`` are written as dots. :mod:`ws_pipeline.weights.roles` applies them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a tensor does in its network. Stable strings: they are written to tables."""
+
+    LINEAR = "linear"
+    CONV1D = "conv1d"
+    CONV2D = "conv2d"
+    CONV3D = "conv3d"
+    CONV_TRANSPOSE = "conv_transpose"
+    CONV1D_TRANSPOSED = "conv1d_transposed"
+    EMBEDDING = "embedding"
+    POSITION_TABLE = "position_table"
+    RELATIVE_POSITION = "relative_position"
+    CLASS_TOKEN = "class_token"
+    MASK_TOKEN = "mask_token"
+    FUSED_QKV = "fused_qkv"
+    NORM_SCALE = "norm_scale"
+    NORM_SHIFT = "norm_shift"
+    BIAS = "bias"
+    BATCHNORM_MEAN = "batchnorm_mean"
+    BATCHNORM_VAR = "batchnorm_var"
+    COUNTER = "counter"
+    BUFFER = "buffer"
+    LAYER_SCALE = "layer_scale"
+    RECURRENT_INPUT = "recurrent_input"
+    RECURRENT_HIDDEN = "recurrent_hidden"
+    EXPERTS = "experts"
+    STATE_SPACE = "state_space"
+    LORA_A = "lora_a"
+    LORA_B = "lora_b"
+    WEIGHT_MAGNITUDE = "weight_magnitude"
+    ACTIVATION_SLOPE = "activation_slope"
+    QUANTIZATION = "quantization"
+    TIED = "tied"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoleRule:
+    """One habit: a name pattern, and the ranks of the tensors it speaks of.
+
+    Attributes:
+        pattern: Regular expression searched in the normalised name.
+        ranks: Ranks it applies to; empty means any.
+        with_bias: True: only with a partner bias; False: only without; None: either way.
+    """
+
+    role: Role
+    pattern: str
+    ranks: tuple[int, ...] = ()
+    with_bias: bool | None = None
+
+
+def _rule(
+    role: Role, pattern: str, *ranks: int, with_bias: bool | None = None
+) -> RoleRule:
+    return RoleRule(role=role, pattern=pattern, ranks=ranks, with_bias=with_bias)
+
+
+# The last component of a name under which libraries store a module's main weight.
+_LEAF = r"(^|\.)(weight|kernel|w|weight_int8|weight_v|weight\.original1|weights?)(\.0)?$"
+_NORM = r"(norm|(^|[._])(ln|bn|gn)[._\d]|[._]?(ln|bn|gn|layernorm)(_\w+)?\.|batchn|conv\d+_bn|-bn)"
+
+ROLE_RULES: tuple[RoleRule, ...] = (
+    # Bookkeeping and buffers first: they are no weights whatever they look like.
+    _rule(Role.COUNTER, r"(num_batches_tracked|n_averaged|num_updates|num_samples)$"),
+    _rule(Role.COUNTER, r"(^|\.)(global_)?(step|epoch|iter|iteration|count|best_epoch)$", 0),
+    _rule(Role.BATCHNORM_MEAN, r"(running|moving|pop)_mean(\.0)?$"),
+    _rule(Role.BATCHNORM_VAR, r"(running|moving|pop)_(var|variance|std)(\.0)?$"),
+    _rule(Role.BATCHNORM_MEAN, r"norm\d*\.mean$", 1),
+    _rule(Role.BATCHNORM_VAR, r"norm\d*\.(std|var)$", 1),
+    _rule(Role.BUFFER, r"(attn_mask|attention_mask|masked_bias|causal_mask|_buffer|inv_freq)$"),
+    _rule(Role.BUFFER, r"(position_ids|token_type_ids|relative_position_index|relative_coords_table)$"),
+    _rule(Role.BUFFER, r"(rotary|rope).*(cos|sin)(_cached)?$|freqs_cis$"),
+    _rule(Role.BUFFER, r"attn\.bias$|attention\.bias$", 4),
+    _rule(Role.QUANTIZATION, r"(zero_point|scales|qzeros|qweight|g_idx|absmax|quant_map|\.scb)$"),
+    _rule(Role.QUANTIZATION, r"(weight_scale|weight_scale_inv|input_scale|zero_points?__\d+)$"),
+    # Adapters.
+    _rule(Role.LORA_A, r"lora_(a|down|embedding_a)(\.|$)"),
+    _rule(Role.LORA_B, r"lora_(b|up|embedding_b)(\.|$)"),
+    # Tokens and tables of transformers.
+    _rule(Role.CLASS_TOKEN, r"(cls|class|distillation|dist|register|reg)_tokens?$|class_embedding$"),
+    _rule(Role.MASK_TOKEN, r"mask_(token|emb|embedding|embed)$|masked_spec_embed$"),
+    _rule(Role.RELATIVE_POSITION, r"(^|[._])rel(ative)?_(position|pos|attention|attn|emb)", 1, 2, 3),
+    _rule(Role.RELATIVE_POSITION, r"(pos_bias_[uv]|r_[wrs]_bias|attention_biases)$"),
+    _rule(Role.POSITION_TABLE, r"(^|[._])w?p(os(ition(s|al)?)?)?_?e(mb(ed(ding(s)?)?)?)?(_table|_?tokens)?"
+          r"(\.(weight|kernel|embedding|position_embedding))?$", 2, 3, 4, with_bias=False),
+    _rule(Role.POSITION_TABLE, r"(embed_positions|positions_embed|positional_encoding|wpe)"
+          r"(\.(weight|pe))?$", 2, 3, with_bias=False),
+    _rule(Role.LAYER_SCALE, r"(layer_?scale|(^|\.)ls\d?\.)", 1, 3, 4),
+    _rule(Role.LAYER_SCALE, r"(^|[._])(lambda_?|gamma_)[12]$", 1),
+    # Normalisation layers.
+    _rule(Role.NORM_SCALE, rf"{_NORM}.*(weight|gamma|scale|(^|\.)g|kernel)(\.0)?$", 1, with_bias=None),
+    _rule(Role.NORM_SHIFT, rf"{_NORM}.*(bias|beta|shift|offset|(^|\.)b)(\.0)?$", 1),
+    _rule(Role.NORM_SCALE, r"(^|[._])gamma(\.0)?$", 1),
+    _rule(Role.NORM_SHIFT, r"(^|[._])beta(\.0)?$", 1),
+    # Re-parametrised weights: magnitude and direction.
+    _rule(Role.WEIGHT_MAGNITUDE, r"(weight\.original0|weight_g)$"),
+    _rule(Role.ACTIVATION_SLOPE, r"(prelu|(^|\.)act|activation).*(weight|slope|alpha)$|\.slope$", 0, 1),
+    # Recurrent nets: input and hidden gates stacked.
+    _rule(Role.RECURRENT_HIDDEN, r"(weight|w)_hh(_l\d+)?(_reverse)?$|recurrent_kernel", 2),
+    _rule(Role.RECURRENT_INPUT, r"(weight|w)_ih(_l\d+)?(_reverse)?$", 2),
+    _rule(Role.RECURRENT_INPUT, r"(lstm|gru|rnn).*(kernel|weight_int8|\.[ci]\w?\d?\.weight)", 2),
+    _rule(Role.RECURRENT_INPUT, r"\.(ci|gi|gf1|gf2|go)\.weight", 2),
+    # Attention.
+    _rule(Role.FUSED_QKV, r"(in_proj_weight|(^|[._])qkv(_proj)?(\.weight|_weight|\.kernel)?|wqkv\.weight)$", 2, 3),
+    _rule(Role.FUSED_QKV, r"(c_attn|query_key_value|kv_proj|wqkv)\.weight$", 2),
+    # GPT-2's Conv1D by name; where the shapes say (output, input) it becomes a linear.
+    _rule(Role.CONV1D_TRANSPOSED, r"(^|\.)(c_fc|c_proj|q_attn)\.weight$", 2),
+    # State-space models.
+    _rule(Role.STATE_SPACE, r"(^|\.)(a_log|d|dt_bias|time_decay|time_first|time_mix\w*)$"),
+    # Embeddings: a module called so, or a bare table; a bias makes it a projection.
+    _rule(Role.EMBEDDING, r"(emb|wte|lookup|vocab)[^.]*(\.(weight|embedding|kernel|table|embeddings))?(\.0)?$",
+          2, with_bias=False),
+    _rule(Role.EMBEDDING, r"(^|\.)shared\.weight$|(^|\.)query_tokens?$|(^|\.)latents$", 2, 3),
+    # Stacked experts: (expert, output, input).
+    _rule(Role.EXPERTS, r"expert", 3),
+    # Convolutions by rank; a layer of rank 3 or more that is called a weight is one.
+    _rule(Role.CONV_TRANSPOSE, r"(deconv|conv_?transpose|transposed_conv|upconv\d*$)", 3, 4, 5),
+    _rule(Role.CONV1D, rf"conv|{_LEAF}|patch|proj", 3),
+    _rule(Role.CONV2D, rf"conv|{_LEAF}|patch|proj", 4),
+    _rule(Role.CONV3D, rf"conv|{_LEAF}|patch|proj", 5),
+    # Matrices.
+    _rule(Role.LINEAR, rf"{_LEAF}", 2),
+    _rule(Role.LINEAR, r"matmul|gemm|dense|linear|(^|[._])fc\d*([._]|$)|proj|readvariableop|hidden", 2),
+    _rule(Role.LINEAR, r"(^|[._])w(eight)?\d*$|_w(eight)?\d*$", 2),
+    # Vectors.
+    _rule(Role.BIAS, r"bias|(^|[._])b(_ih|_hh)?\d*$|_b\d*$", 0, 1),
+    _rule(Role.BIAS, r"onnx\.+conv_\d+", 1),
+    _rule(Role.NORM_SCALE, r"(^|\.)(weight|scale)$", 1),
+)
+
+# How the name of a weight becomes the name of its bias. Tried in order; the first that exists and
+# fits in size is the partner. ``\g<0>`` stands for the match.
+BIAS_PARTNERS: tuple[tuple[str, str], ...] = (
+    (r"weight$", "bias"),
+    (r"kernel$", "bias"),
+    (r"kernel:0$", "bias:0"),
+    (r"scale$", "bias"),
+    (r"gamma$", "beta"),
+    (r"gamma:0$", "beta:0"),
+    (r"weight_(ih|hh)_l", r"bias_\1_l"),
+    (r"w_(ih|hh)$", r"b_\1"),
+    (r"weight_(ih|hh)$", r"bias_\1"),
+    (r"in_proj_weight$", "in_proj_bias"),
+    (r"qkv_weight$", "qkv_bias"),
+    (r"parametrizations\.weight\.original1$", "bias"),
+    (r"weight_v$", "bias"),
+    (r"(Cast|MatMul)/ReadVariableOp", "BiasAdd/ReadVariableOp"),
+    (r"(^|[._])w(\d*)$", r"\1b\2"),
+    (r"(^|[._])W(\d*)$", r"\1b\2"),
+    (r"weights$", "biases"),
+)
+
+# Leaves under which TensorFlow, Keras and Flax store (input, output): the output axis is the last.
+OUTPUT_LAST_PATTERN = r"(^|[./])kernel(:0)?$|matmul"
+
+# Where a module stands when its name is in no numbered block: 0 input side, 2 output side, 1 else.
+STAGE_RULES: tuple[tuple[int, str], ...] = (
+    (2, r"(^|\.)(lm_head|cls|classifier|fc|head|heads|score|pooler|ln_f|norm_f|final_\w*norm|qa_outputs)(\.|$)"),
+    (2, r"(output|_out|logits|final|predict)\w*\.(weight|bias)$"),
+    (0, r"emb|wte|wpe|token|stem|patch|(^|\.)conv1?\.|(^|\.)bn1\."),
+)
