@@ -1,0 +1,205 @@
+"""Checkpoints of a training that a kill at any moment cannot lose. Does I/O.
+
+A checkpoint is written to ``staging/``, every file and the folder is flushed to disk, the manifest
+with every file's sha256 comes last, and only then is it renamed to ``checkpoints/step-N``; older
+ones are pruned after that. What is in ``checkpoints/`` is therefore complete, and it is verified
+again before it is used. Accelerate's own `save_state` is not used: it deletes the old checkpoint
+before the new one is written, so a kill in between leaves none. Tensors are safetensors, the rest
+JSON; nothing is pickled.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ws_pipeline.errors import NoSpaceError
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+_NO_SPACE = 28
+"""errno ENOSPC."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A complete, verified checkpoint.
+
+    Attributes:
+        folder: Where its files lie.
+        step: Optimiser steps that were done; also the position in the data.
+        values: What the loop keeps beside tensors, as JSON values.
+    """
+
+    folder: Path
+    step: int
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointFolder:
+    """The checkpoints of one run folder.
+
+    Attributes:
+        out_dir: The run's folder.
+        job_digest: Checkpoints of another job are not taken.
+    """
+
+    out_dir: Path
+    job_digest: str
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        step: int,
+        values: dict[str, Any],
+        keep: int,
+    ) -> Checkpoint:
+        """Write and publish a checkpoint, then prune all but the newest `keep`.
+
+        Raises:
+            NoSpaceError: If the disk is full; older checkpoints are untouched then.
+        """
+        staging = self.clear_staging() / f"step-{step:09d}"
+        target = self.out_dir / "checkpoints" / staging.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            staging.mkdir(parents=True)
+            _write_state(staging, model, optimizer)
+            _write_json(staging / "state.json", values)
+            content = {"step": step, "job_digest": self.job_digest, "files": _digests(staging)}
+            _write_json(staging / MANIFEST, content)
+            publish_folder(staging, target)
+        except OSError as error:
+            if error.errno == _NO_SPACE:
+                raise NoSpaceError(
+                    f"No space left for a checkpoint below {self.out_dir}; free some and run "
+                    "again, training continues from the newest checkpoint."
+                ) from error
+            raise
+        self._prune(keep)
+        return Checkpoint(folder=target, step=step, values=values)
+
+    def newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint of this job whose files are what its manifest says."""
+        for folder in reversed(self._folders()):
+            manifest = _read_verified(folder)
+            if manifest is None:
+                logger.warning("checkpoint %s is damaged and is passed over", folder)
+            elif manifest["job_digest"] == self.job_digest:
+                values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+                return Checkpoint(folder=folder, step=int(manifest["step"]), values=values)
+        return None
+
+    def clear_staging(self) -> Path:
+        """Remove what a killed run left half-written; return the staging folder."""
+        staging = self.out_dir / "staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True, exist_ok=True)
+        return staging
+
+    def _folders(self) -> list[Path]:
+        """Oldest first; the names have the step in nine digits."""
+        return sorted((self.out_dir / "checkpoints").glob("step-*"))
+
+    def _prune(self, keep: int) -> None:
+        for folder in self._folders()[:-keep]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_checkpoint(
+    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Put model, optimiser and the global random state back, bit for bit."""
+    model.load_state_dict(load_file(checkpoint.folder / "model.safetensors"), strict=True)
+    groups = json.loads((checkpoint.folder / "optimizer.json").read_text(encoding="utf-8"))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in load_file(checkpoint.folder / "optimizer.safetensors").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    random_state = load_file(checkpoint.folder / "random.safetensors")
+    torch.set_rng_state(random_state["cpu"])
+    if "cuda" in random_state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random_state["cuda"])
+
+
+def publish_folder(staging: Path, target: Path) -> None:
+    """Flush a folder to disk and rename it into place, replacing a damaged one of that name."""
+    for path in staging.iterdir():
+        _flush(path)
+    _flush(staging)
+    if target.exists():
+        shutil.rmtree(target)
+    staging.rename(target)
+    _flush(target.parent)
+
+
+def _write_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write tensors; the optimiser's are named by parameter index and kind.
+
+    Training draws from generators that are pure functions of (seed, step, rank), so the global
+    random state decides nothing of ours; it is kept for what a library may draw.
+    """
+    save_file(_contiguous(model.state_dict()), folder / "model.safetensors")
+    content = optimizer.state_dict()
+    tensors = {
+        f"{index}.{name}": value
+        for index, state in content["state"].items()
+        for name, value in state.items()
+    }
+    save_file(_contiguous(tensors), folder / "optimizer.safetensors")
+    _write_json(folder / "optimizer.json", content["param_groups"])
+    random_state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random_state["cuda"] = torch.cuda.get_rng_state()
+    save_file(random_state, folder / "random.safetensors")
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's sha256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_verified(folder: Path) -> dict[str, Any] | None:
+    """Return a checkpoint's manifest, or None if anything is not as it says."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+        same = all(file_sha256(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    return manifest if same and {"step", "job_digest"} <= manifest.keys() else None
+
+
+def _flush(path: Path) -> None:
+    """Fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

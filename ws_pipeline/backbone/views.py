@@ -1,0 +1,54 @@
+"""Views of a batch of windows: what the encoder sees instead of the clean tokens. No I/O.
+
+The target of the reconstruction stays the clean batch. Randomness is an argument: one generator,
+seeded by (seed, step, rank), so a step's views are the same whenever it is run.
+
+Source: METHOD 4; the multiplicative noise is the hub paper's (arXiv 2510.02096).
+"""
+
+import numpy as np
+import torch
+
+from ws_pipeline.backbone.config import LossConfig, ViewConfig
+from ws_pipeline.backbone.loss import Windows
+
+
+def make_views(
+    clean: Windows, views: ViewConfig, loss: LossConfig, *, generator: torch.Generator
+) -> list[Windows]:
+    """Return the encoder's inputs for one step.
+
+    With a contrastive term: the original and a noisy view, as in the hub paper. Without: the noisy
+    view alone, since a second pass would only teach what the first one does.
+    """
+    noisy = hide_tokens(add_noise(clean, views.noise, generator), views.hidden_tokens, generator)
+    return [clean, noisy] if loss.contrastive_weight > 0.0 else [noisy]
+
+
+def add_noise(clean: Windows, noise: float, generator: torch.Generator) -> Windows:
+    """Multiply every weight by ``1 + noise * eps``, eps standard normal from the batch's device."""
+    if noise == 0.0:
+        return clean
+    eps = torch.randn(clean.tokens.shape, generator=generator, device=clean.tokens.device)
+    return clean._replace(tokens=clean.tokens * (1.0 + noise * eps))
+
+
+def hide_tokens(clean: Windows, share: float, generator: torch.Generator) -> Windows:
+    """Set the weights of a share of tokens to their layer's mean; zero once normalised by layer."""
+    if share == 0.0:
+        return clean
+    shape = clean.tokens.shape[:2]
+    hidden = torch.rand(shape, generator=generator, device=clean.tokens.device) < share
+    blank = clean.scale[..., :1].expand_as(clean.tokens) * clean.mask
+    return clean._replace(tokens=torch.where(hidden[..., None], blank, clean.tokens))
+
+
+def step_generator(
+    seed: int, step: int, rank: int, *, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return the generator of one step on one process: a pure function of its arguments.
+
+    The three are mixed into 32 bits first: torch's CPU generator ignores the upper half of a seed.
+    """
+    state = np.random.SeedSequence((seed, step, rank)).generate_state(1)
+    return torch.Generator(device=device).manual_seed(int(state[0]))
