@@ -5,8 +5,7 @@ know, then the new table. Repos that are gone become tombstones, renamed ones ke
 an alias. What it is not: a look into files (``triage``). Network and store I/O.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,9 +25,7 @@ from ws_pipeline.hub.repo import (
     TRANSIENT_REASONS,
     build_frame,
 )
-
-NUM_WORKERS = 4
-"""Requests under way; the hub's budget per five minutes is the limit, not our cores."""
+from ws_pipeline.hub.workers import map_in_order
 
 _EMPTY: dict[str, Any] = {
     "licence": "",
@@ -211,12 +208,11 @@ def _fetch_details(
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Fill in the details of rows, in place."""
-    with ThreadPoolExecutor(max_workers=NUM_WORKERS) as pool:
-        details: Iterable[dict[str, Any]] = pool.map(lambda row: _fetch(client, row), rows)
-        for index, (row, detail) in enumerate(zip(rows, details, strict=True), start=1):
-            row.update(detail)
-            if on_progress is not None:
-                on_progress(index, len(rows))
+    details = map_in_order(lambda row: _fetch(client, row), rows)
+    for index, (row, detail) in enumerate(zip(rows, details, strict=True), start=1):
+        row.update(detail)
+        if on_progress is not None:
+            on_progress(index, len(rows))
 
 
 def _fetch(client: HubClient, row: dict[str, Any]) -> dict[str, Any]:

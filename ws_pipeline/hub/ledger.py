@@ -107,9 +107,9 @@ class Ledger:
         """Return the family's rows (REPO_SCHEMA) with how far each came.
 
         ``status`` is the furthest stage that a revision passed, or ``refused`` at the first stage
-        that refused it, whose ``reason``, ``detail`` and ``attempt`` the row then carries. A
-        verdict on another revision than the current one does not count. ``accepted`` says whether
-        no stage refused it so far.
+        that refused it, whose ``reason``, ``detail`` and ``attempt`` the row then carries. A verdict
+        on another revision than the current one does not count. ``accepted`` stays the crawl's own,
+        so the frame's ``repo.frame_digest`` is that of the crawl.
         """
         repos = self.read_repos(family)
         rows = repos.to_dicts()
@@ -136,7 +136,7 @@ def _apply_verdicts(
             return
         row["attempt"] = verdict["attempt"]
         if not verdict["accepted"]:
-            row["status"], row["accepted"] = STATUS_REFUSED, False
+            row["status"] = STATUS_REFUSED
             row["reason"], row["detail"] = verdict["reason"], verdict["detail"]
             return
         row["status"] = status

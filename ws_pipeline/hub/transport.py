@@ -13,7 +13,9 @@ What it is not: knowledge of what the hub's answers mean (``client``). Does netw
 Source: https://huggingface.co/docs/hub/rate-limits.
 """
 
+import atexit
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -278,7 +280,15 @@ def _open_session(host: str) -> httpx2.Client:
     is_loopback = host == "localhost"
     with contextlib.suppress(ValueError):
         is_loopback = is_loopback or ip_address(host).is_loopback
-    return httpx2.Client(trust_env=False) if is_loopback else get_session()
+    return _loopback_session() if is_loopback else get_session()
+
+
+@functools.cache
+def _loopback_session() -> httpx2.Client:
+    """Return the process's one session for hubs on this machine; open until the process ends."""
+    session = httpx2.Client(trust_env=False)
+    atexit.register(session.close)
+    return session
 
 
 def _user_agent() -> str:
