@@ -64,6 +64,8 @@ class Reason(StrEnum):
     NO_EMBEDDING = "no_embedding"
     NO_STATISTICS = "no_statistics"
     # Misuse.
+    MISUSE = "misuse"
+    NOT_AVAILABLE = "not_available"
     INVALID_CONFIG = "invalid_config"
     UNKNOWN_NAME = "unknown_name"
     MISSING_INPUT = "missing_input"
