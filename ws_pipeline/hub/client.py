@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 from urllib.parse import quote, urljoin
 
 from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
@@ -219,6 +219,7 @@ class HubClient:
         )
 
 
+@runtime_checkable
 class _Digest(Protocol):
     def update(self, data: bytes, /) -> None: ...
     def hexdigest(self) -> str: ...

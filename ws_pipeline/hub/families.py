@@ -11,7 +11,7 @@ A family's name is ``<prefix><value>`` with a reversible quoting, so the tag fol
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ws_pipeline.errors import ConfigError
 
@@ -75,6 +75,7 @@ RULES: tuple[FamilyRule, ...] = (
 """In order of precedence: an adapter of a BERT is an adapter, a diffusers repo is no model type."""
 
 
+@runtime_checkable
 class Listing(Protocol):
     """The part of the hub client that families need."""
 

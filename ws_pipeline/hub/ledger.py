@@ -107,8 +107,8 @@ class Ledger:
         """Return the family's rows (REPO_SCHEMA) with how far each came.
 
         ``status`` is the furthest stage that a revision passed, or ``refused`` at the first stage
-        that refused it, whose ``reason``, ``detail`` and ``attempt`` the row then carries. A verdict
-        on another revision than the current one does not count. ``accepted`` stays the crawl's own,
+        that refused it, whose ``reason``, ``detail`` and ``attempt`` the row carries. A verdict
+        on another revision than the current one does not count. ``accepted`` stays the crawl's,
         so the frame's ``repo.frame_digest`` is that of the crawl.
         """
         repos = self.read_repos(family)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -82,6 +82,7 @@ class Answer:
     next_link: str | None
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where a streamed file goes."""
 

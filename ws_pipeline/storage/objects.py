@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ws_pipeline.errors import MissingInputError, NoSpaceError, RefusedError, StorageError
 
@@ -41,6 +41,7 @@ TEMPORARY_FOLDER = ".tmp"
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,199}")
 
 
+@runtime_checkable
 class ObjectFolder(Protocol):
     """Named objects under one root, published whole."""
 
