@@ -56,7 +56,7 @@ def measure_structure(raw: bytes) -> JsonStructure:
 def load_json(
     raw: bytes, *, max_bytes: int, max_depth: int, parse_float: Callable[[str], Any] = float
 ) -> Any:
-    """Parse UTF-8 JSON under a size and a depth bound, refusing duplicate keys, NaN and huge integers.
+    """Parse UTF-8 JSON under a size and a depth bound; no duplicate keys, NaN or huge integers.
 
     Raises:
         DuplicateKeyError: An object names a key twice.

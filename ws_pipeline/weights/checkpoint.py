@@ -1,4 +1,4 @@
-"""One model's safetensors files, opened as one set of tensors and read one tensor at a time. Does I/O.
+"""One model's safetensors files as one set of tensors, read one tensor at a time. Does I/O.
 
 Not here: what a tensor is for (``roles``, ``plan``). Files are read by position, never mapped: a
 mapped file that is truncated underneath kills the process, a short read is an error with a name.
@@ -18,8 +18,10 @@ from ws_pipeline.errors import HeaderError, MissingInputError, Reason, WeightsEr
 from ws_pipeline.weights.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES, numpy_dtype
 from ws_pipeline.weights.header import (
+    DEFAULT_LIMITS,
     LENGTH_BYTES,
     Header,
+    HeaderLimits,
     TensorInfo,
     parse_header,
     read_header_bytes,
@@ -74,7 +76,8 @@ class Checkpoint:
         """Open a safetensors file, a folder of shards with their index, or a repo folder.
 
         Args:
-            path: A ``.safetensors`` file (a ``config.json`` beside it is read), an index, or a folder.
+            path: A ``.safetensors`` file (a ``config.json`` beside it is read), an index, or a
+                folder.
 
         Raises:
             MissingInputError: Nothing is there, or no safetensors file in it.
@@ -95,13 +98,18 @@ class Checkpoint:
 
     @classmethod
     def open_files(
-        cls, files: Sequence[tuple[str, Path]], config_folder: Path | None = None
+        cls,
+        files: Sequence[tuple[str, Path]],
+        config_folder: Path | None = None,
+        *,
+        limits: HeaderLimits = DEFAULT_LIMITS,
     ) -> "Checkpoint":
         """Open one model from (name in the repo, local path) pairs, wherever the bytes lie.
 
         Args:
             files: The safetensors files and, if there is one, ``config.json``; others are refused.
             config_folder: Where to look for ``config.json`` when ``files`` has none.
+            limits: Caps on each header.
         """
         config_path = _find_config(files, config_folder)
         weights = sorted((name, path) for name, path in files if name.endswith(SUFFIX))
@@ -110,7 +118,7 @@ class Checkpoint:
                 Reason.NO_WEIGHTS if not weights else Reason.TOO_MANY_FILES,
                 f"A model needs 1 to {MAX_FILES} safetensors files, {len(weights)} were given.",
             )
-        opened = tuple(_open_file(name, path) for name, path in weights)
+        opened = tuple(_open_file(name, path, limits) for name, path in weights)
         config = {} if config_path is None else read_config(config_path)
         return cls(files=opened, tensors=_merge_tensors(opened), config=config)
 
@@ -130,13 +138,18 @@ class Checkpoint:
         flat = self.read_flat(name)
         return flat if ELEMENT_TYPES[tensor.dtype].bits < 8 else flat.reshape(tensor.shape)
 
-    def read_flat(self, name: str) -> npt.NDArray[Any]:
-        """Read one tensor as a flat, fresh, writable array."""
+    def read_flat(self, name: str, start: int = 0, count: int | None = None) -> npt.NDArray[Any]:
+        """Read one tensor, or ``count`` elements of it from ``start``, as a flat, fresh array."""
         tensor = self.tensors[name]
         file = next(file for file in self.files if file.name == tensor.file)
         dtype = numpy_dtype(tensor.dtype)
-        values = np.empty(tensor.num_bytes // dtype.itemsize, dtype=dtype)
-        _read_into(file.path, file.header.header_bytes + tensor.start, values.view(np.uint8))
+        size = tensor.num_bytes // dtype.itemsize
+        count = size - start if count is None else count
+        if not 0 <= start <= start + count <= size:
+            raise IndexError(f"{name} has {size} elements, not {start} to {start + count}")
+        values = np.empty(count, dtype=dtype)
+        offset = file.header.header_bytes + tensor.start + start * dtype.itemsize
+        _read_into(file.path, offset, values.view(np.uint8))
         return values
 
 
@@ -207,14 +220,14 @@ def _is_plain(name: str) -> bool:
     return PurePosixPath(name).name == name and "\\" not in name and "\0" not in name
 
 
-def _open_file(name: str, path: Path) -> CheckpointFile:
+def _open_file(name: str, path: Path, limits: HeaderLimits) -> CheckpointFile:
     try:
         file_bytes = path.stat().st_size
         with path.open("rb") as file:
             raw = file.read(LENGTH_BYTES)
-            header_bytes = read_header_bytes(raw, file_bytes=file_bytes)
+            header_bytes = read_header_bytes(raw, file_bytes=file_bytes, limits=limits)
             raw += file.read(header_bytes - LENGTH_BYTES)
-        header = parse_header(raw, file_bytes=file_bytes)
+        header = parse_header(raw, file_bytes=file_bytes, limits=limits)
     except FileNotFoundError as error:
         raise MissingInputError(f"The file {name} of the model is missing.") from error
     except HeaderError as error:
@@ -247,10 +260,10 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
 
 def _read_into(path: Path, offset: int, buffer: npt.NDArray[np.uint8]) -> None:
     """Fill ``buffer`` from the file's ``offset`` on, or say that the file is too short."""
-    view = memoryview(buffer)
+    view = buffer.data
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        while len(view):
+        while view.nbytes:
             num_read = os.preadv(descriptor, [view], offset)
             if num_read == 0:
                 _refuse(

@@ -58,6 +58,8 @@ ELEMENT_TYPES: dict[str, ElementType] = {
     )
 }
 
+_COMPUTABLE = (np.dtype(np.float32), np.dtype(np.float64))
+
 INTEGER_DTYPES = frozenset({"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64"})
 
 
@@ -77,6 +79,6 @@ def widen(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     Every 8- and 16-bit float is exactly a float32, so nothing is lost. Returns the input itself
     where it is wide enough already.
     """
-    if values.dtype == np.float64 or values.dtype == np.float32:
+    if values.dtype in _COMPUTABLE:
         return values
     return values.astype(np.float32)

@@ -99,9 +99,7 @@ class Header:
     data_bytes: int
 
 
-def read_header_bytes(
-    raw: bytes, *, file_bytes: int, limits: HeaderLimits = DEFAULT_LIMITS
-) -> int:
+def read_header_bytes(raw: bytes, *, file_bytes: int, limits: HeaderLimits = DEFAULT_LIMITS) -> int:
     """Return how many bytes from the file's start hold the whole header, from its first 8 bytes.
 
     Raises:
@@ -110,7 +108,7 @@ def read_header_bytes(
     if file_bytes < LENGTH_BYTES or len(raw) < LENGTH_BYTES:
         _refuse(
             Reason.HEADER_TRUNCATED,
-            f"a safetensors file starts with 8 length bytes, this one has {min(file_bytes, len(raw))}",
+            f"a file starts with 8 length bytes, this one has {min(file_bytes, len(raw))}",
         )
     json_bytes = int.from_bytes(raw[:LENGTH_BYTES], "little")
     if json_bytes > limits.max_header_bytes:
@@ -126,9 +124,7 @@ def read_header_bytes(
     return LENGTH_BYTES + json_bytes
 
 
-def parse_header(
-    raw: bytes, *, file_bytes: int, limits: HeaderLimits = DEFAULT_LIMITS
-) -> Header:
+def parse_header(raw: bytes, *, file_bytes: int, limits: HeaderLimits = DEFAULT_LIMITS) -> Header:
     """Parse and check the header at the start of ``raw``.
 
     Args:
@@ -163,8 +159,8 @@ def parse_header_record(raw: bytes, file_bytes: int) -> dict[str, Any]:
     """Parse a header into a JSON-able record, as triage stores it.
 
     Returns:
-        ``header_bytes``, ``num_bytes`` (of data), ``metadata`` and ``tensors``, a list of dicts with
-        ``name, dtype, shape, num_params, num_bytes, start, end``.
+        ``header_bytes``, ``num_bytes`` (of data), ``metadata`` and ``tensors``, a list of dicts
+        with ``name, dtype, shape, num_params, num_bytes, start, end``.
     """
     header = parse_header(raw, file_bytes=file_bytes)
     tensors = [

@@ -1,4 +1,4 @@
-"""A layer's tensors as one matrix [W|b] of shape (output, input + 1), and back. No I/O, no arithmetic.
+"""A layer's tensors as one matrix [W|b] of shape (output, input + 1), and back. No I/O.
 
 ``join_matrix`` and ``split_matrix`` are exact inverses for every dtype: values are moved, never
 computed with. Not here: which tensors belong together (``plan``).

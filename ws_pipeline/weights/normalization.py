@@ -2,8 +2,8 @@
 
 Two pairs of inverses. ``scale_layer``/``unscale_layer`` move a layer's binary exponent so that its
 standard deviation is near 1; that is exact to the bit or not done at all. ``normalize_layer``/
-``denormalize_layer`` subtract the mean and divide by the standard deviation in float64; they are exact
-to rounding. What they remove travels with the token as (mean, log std). METHOD.md section 2. No I/O.
+``denormalize_layer`` subtract the mean and divide by the standard deviation in float64; they are
+exact to rounding. What they remove travels with the token as (mean, log std). No I/O.
 """
 
 from math import isfinite, log, log2
@@ -45,9 +45,7 @@ def unscale_layer(values: npt.NDArray[Any], exponent: int) -> npt.NDArray[Any]:
     return values if exponent == 0 else _shift_exponent(values, exponent)
 
 
-def normalize_layer(
-    values: npt.NDArray[Any], mean: float, std: float
-) -> npt.NDArray[np.float64]:
+def normalize_layer(values: npt.NDArray[Any], mean: float, std: float) -> npt.NDArray[np.float64]:
     """Return ``(values - mean) / max(std, MIN_STD)`` in float64."""
     normalized: npt.NDArray[np.float64] = widen(values).astype(np.float64)
     normalized -= mean

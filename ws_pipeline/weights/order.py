@@ -1,8 +1,8 @@
 """The natural order of a model's tensors, and the block each belongs to, from names alone. No I/O.
 
-A safetensors file does not keep the order in which the network runs (writers sort by dtype and name),
-so it is read from the names: the input side first, then by name with numbers compared as numbers, the
-heads last. Where the config states ``tensor_order`` that counts. Not here: what a tensor is (``roles``).
+A safetensors file does not keep the order in which the network runs (writers sort by dtype and
+name), so it is read from the names: the input side first, then by name with numbers compared as
+numbers, the heads last. Where the config states ``tensor_order`` that counts.
 """
 
 import re
@@ -23,7 +23,7 @@ NameKey = tuple[tuple[int, int, str], ...]
 
 
 def order_tensors(names: Collection[str], config: Mapping[str, Any]) -> list[str]:
-    """Return the names in order: ``config["tensor_order"]`` first where there is one, then natural."""
+    """Return the names in order: as ``config["tensor_order"]`` states, then natural."""
     stated = config.get(TENSOR_ORDER_KEY)
     ranks: dict[str, int] = {}
     if isinstance(stated, list):
@@ -47,7 +47,7 @@ def number_blocks(ordered: Sequence[str]) -> dict[str, int]:
 
 
 def stage_of(name: str) -> int:
-    """Return 0 for the input side, 1 for the middle, 2 for heads; numbered blocks are the middle."""
+    """Return 0 for the input side, 1 for the middle (and any numbered block), 2 for heads."""
     if _BLOCK.match(name):
         return 1
     lowered = name.lower()
@@ -55,7 +55,7 @@ def stage_of(name: str) -> int:
 
 
 def name_key(name: str) -> NameKey:
-    """Return a sort key under which ``layer.2`` comes before ``layer.10``; total and deterministic."""
+    """Return a total sort key under which ``layer.2`` comes before ``layer.10``."""
     pieces = _DIGITS.split(name)
     key = tuple(
         (0, int(piece), "") if piece.isdecimal() and piece.isascii() else (1, 0, piece)

@@ -27,9 +27,7 @@ class Treatment(StrEnum):
     EXCLUDED = "excluded"
 
 
-BUFFER_ROLES = frozenset(
-    {Role.BATCHNORM_MEAN, Role.BATCHNORM_VAR, Role.COUNTER, Role.BUFFER}
-)
+BUFFER_ROLES = frozenset({Role.BATCHNORM_MEAN, Role.BATCHNORM_VAR, Role.COUNTER, Role.BUFFER})
 """Floating tensors that training does not fit: carried verbatim."""
 
 
@@ -133,9 +131,17 @@ def plan_layers(tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Lay
     roles = assign_roles(sorted(tensors, key=lambda tensor: tensor.name))
     ordered = [name for name in order_tensors(by_name, config) if not roles[name].weight_name]
     blocks = number_blocks(ordered)
-    last = max(1, len(ordered) - 1)
     layers = tuple(
-        _plan_layer(index, by_name[name], roles[name], by_name, blocks[name], index / last)
+        replace(
+            _plan_layer(
+                by_name[name],
+                roles[name],
+                by_name.get(roles[name].bias_name),
+                index=index,
+                last=len(ordered) - 1,
+            ),
+            block=blocks[name],
+        )
         for index, name in enumerate(ordered)
     )
     plan = LayerPlan(
@@ -147,29 +153,24 @@ def plan_layers(tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Lay
 
 def tie_layer(plan: LayerPlan, name: str, tied_to: str) -> LayerPlan:
     """Return the plan with the layer ``name`` excluded as a copy of the tensor ``tied_to``."""
-    layers = tuple(
-        replace(
-            layer,
-            treatment=Treatment.EXCLUDED,
-            why=str(Reason.TIED),
-            tied_to=tied_to,
-        )
-        if layer.name == name
-        else layer
-        for layer in plan.layers
+    return _replace_layer(
+        plan, name, treatment=Treatment.EXCLUDED, why=str(Reason.TIED), tied_to=tied_to
     )
-    return replace(plan, layers=layers)
+
+
+def carry_layer(plan: LayerPlan, name: str, reason: Reason) -> LayerPlan:
+    """Return the plan with the layer ``name`` carried verbatim for ``reason``."""
+    return _replace_layer(plan, name, treatment=Treatment.CARRIED, why=str(reason))
+
+
+def _replace_layer(plan: LayerPlan, name: str, **changes: Any) -> LayerPlan:
+    layers = (replace(layer, **changes) if layer.name == name else layer for layer in plan.layers)
+    return replace(plan, layers=tuple(layers))
 
 
 def _plan_layer(
-    index: int,
-    weight: TensorInfo,
-    role: TensorRole,
-    by_name: Mapping[str, TensorInfo],
-    block: int,
-    depth: float,
+    weight: TensorInfo, role: TensorRole, bias: TensorInfo | None, *, index: int, last: int
 ) -> Layer:
-    bias = by_name.get(role.bias_name)
     why = _reason_not_tokenised(weight, role.role)
     rows, cols = matrix_shape(role.role, weight.shape, transposed=role.transposed)
     return Layer(
@@ -180,8 +181,8 @@ def _plan_layer(
         treatment=Treatment.CARRIED if why else Treatment.TOKENISED,
         why=why,
         dtype=weight.dtype,
-        block=block,
-        depth=depth,
+        block=-1,
+        depth=index / max(1, last),
         shape=weight.shape,
         rows=rows,
         cols=cols,

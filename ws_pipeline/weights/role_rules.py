@@ -22,8 +22,8 @@ class Role(StrEnum):
     EMBEDDING = "embedding"
     POSITION_TABLE = "position_table"
     RELATIVE_POSITION = "relative_position"
-    CLASS_TOKEN = "class_token"
-    MASK_TOKEN = "mask_token"
+    CLASS_TOKEN = "class_token"  # noqa: S105 - not a password
+    MASK_TOKEN = "mask_token"  # noqa: S105
     FUSED_QKV = "fused_qkv"
     NORM_SCALE = "norm_scale"
     NORM_SHIFT = "norm_shift"
@@ -62,15 +62,18 @@ class RoleRule:
     with_bias: bool | None = None
 
 
-def _rule(
-    role: Role, pattern: str, *ranks: int, with_bias: bool | None = None
-) -> RoleRule:
+def _rule(role: Role, pattern: str, *ranks: int, with_bias: bool | None = None) -> RoleRule:
     return RoleRule(role=role, pattern=pattern, ranks=ranks, with_bias=with_bias)
 
 
 # The last component of a name under which libraries store a module's main weight.
 _LEAF = r"(^|\.)(weight|kernel|w|weight_int8|weight_v|weight\.original1|weights?)(\.0)?$"
 _NORM = r"(norm|(^|[._])(ln|bn|gn)[._\d]|[._]?(ln|bn|gn|layernorm)(_\w+)?\.|batchn|conv\d+_bn|-bn)"
+_POSITION = (
+    r"(wpe|p(os(ition(s|al)?)?)?_?e(mb(ed(ding(s)?)?)?)?|positional_encoding|position_table)"
+)
+# The ways in which a table's own leaf is called, or none.
+_TABLE_LEAF = r"(\.(weight|kernel|embeddings?|position_embedding|table|pe))?(\.0)?$"
 
 ROLE_RULES: tuple[RoleRule, ...] = (
     # Bookkeeping and buffers first: they are no weights whatever they look like.
@@ -81,62 +84,61 @@ ROLE_RULES: tuple[RoleRule, ...] = (
     _rule(Role.BATCHNORM_MEAN, r"norm\d*\.mean$", 1),
     _rule(Role.BATCHNORM_VAR, r"norm\d*\.(std|var)$", 1),
     _rule(Role.BUFFER, r"(attn_mask|attention_mask|masked_bias|causal_mask|_buffer|inv_freq)$"),
-    _rule(Role.BUFFER, r"(position_ids|token_type_ids|relative_position_index|relative_coords_table)$"),
+    _rule(Role.BUFFER, r"(position_ids|token_type_ids|relative_(position_index|coords_table))$"),
     _rule(Role.BUFFER, r"(rotary|rope).*(cos|sin)(_cached)?$|freqs_cis$"),
-    _rule(Role.BUFFER, r"attn\.bias$|attention\.bias$", 4),
+    _rule(Role.BUFFER, r"(attn|attention)\.bias$", 4),
     _rule(Role.QUANTIZATION, r"(zero_point|scales|qzeros|qweight|g_idx|absmax|quant_map|\.scb)$"),
     _rule(Role.QUANTIZATION, r"(weight_scale|weight_scale_inv|input_scale|zero_points?__\d+)$"),
     # Adapters.
     _rule(Role.LORA_A, r"lora_(a|down|embedding_a)(\.|$)"),
     _rule(Role.LORA_B, r"lora_(b|up|embedding_b)(\.|$)"),
     # Tokens and tables of transformers.
-    _rule(Role.CLASS_TOKEN, r"(cls|class|distillation|dist|register|reg)_tokens?$|class_embedding$"),
+    _rule(Role.CLASS_TOKEN, r"(cls|class|distillation|dist|register|reg)_tokens?$"),
+    _rule(Role.CLASS_TOKEN, r"class_embedding$"),
     _rule(Role.MASK_TOKEN, r"mask_(token|emb|embedding|embed)$|masked_spec_embed$"),
-    _rule(Role.RELATIVE_POSITION, r"(^|[._])rel(ative)?_(position|pos|attention|attn|emb)", 1, 2, 3),
+    _rule(Role.RELATIVE_POSITION, r"(^|[._])rel(ative)?_(pos(ition)?|att(entio)?n|emb)", 1, 2, 3),
     _rule(Role.RELATIVE_POSITION, r"(pos_bias_[uv]|r_[wrs]_bias|attention_biases)$"),
-    _rule(Role.POSITION_TABLE, r"(^|[._])w?p(os(ition(s|al)?)?)?_?e(mb(ed(ding(s)?)?)?)?(_table|_?tokens)?"
-          r"(\.(weight|kernel|embedding|position_embedding))?$", 2, 3, 4, with_bias=False),
-    _rule(Role.POSITION_TABLE, r"(embed_positions|positions_embed|positional_encoding|wpe)"
-          r"(\.(weight|pe))?$", 2, 3, with_bias=False),
+    _rule(Role.POSITION_TABLE, rf"(^|[._]){_POSITION}{_TABLE_LEAF}", 2, 3, 4, with_bias=False),
+    _rule(Role.POSITION_TABLE, r"embed_positions(\.weight)?$", 2, 3, with_bias=False),
     _rule(Role.LAYER_SCALE, r"(layer_?scale|(^|\.)ls\d?\.)", 1, 3, 4),
     _rule(Role.LAYER_SCALE, r"(^|[._])(lambda_?|gamma_)[12]$", 1),
     # Normalisation layers.
-    _rule(Role.NORM_SCALE, rf"{_NORM}.*(weight|gamma|scale|(^|\.)g|kernel)(\.0)?$", 1, with_bias=None),
+    _rule(Role.NORM_SCALE, rf"{_NORM}.*(weight|gamma|scale|(^|\.)g|kernel)(\.0)?$", 1),
     _rule(Role.NORM_SHIFT, rf"{_NORM}.*(bias|beta|shift|offset|(^|\.)b)(\.0)?$", 1),
     _rule(Role.NORM_SCALE, r"(^|[._])gamma(\.0)?$", 1),
     _rule(Role.NORM_SHIFT, r"(^|[._])beta(\.0)?$", 1),
     # Re-parametrised weights: magnitude and direction.
     _rule(Role.WEIGHT_MAGNITUDE, r"(weight\.original0|weight_g)$"),
-    _rule(Role.ACTIVATION_SLOPE, r"(prelu|(^|\.)act|activation).*(weight|slope|alpha)$|\.slope$", 0, 1),
+    _rule(Role.ACTIVATION_SLOPE, r"(prelu|(^|\.)act|activation).*(weight|slope|alpha)$", 0, 1),
+    _rule(Role.ACTIVATION_SLOPE, r"\.slope$", 0, 1),
     # Recurrent nets: input and hidden gates stacked.
     _rule(Role.RECURRENT_HIDDEN, r"(weight|w)_hh(_l\d+)?(_reverse)?$|recurrent_kernel", 2),
     _rule(Role.RECURRENT_INPUT, r"(weight|w)_ih(_l\d+)?(_reverse)?$", 2),
     _rule(Role.RECURRENT_INPUT, r"(lstm|gru|rnn).*(kernel|weight_int8|\.[ci]\w?\d?\.weight)", 2),
     _rule(Role.RECURRENT_INPUT, r"\.(ci|gi|gf1|gf2|go)\.weight", 2),
-    # Attention.
-    _rule(Role.FUSED_QKV, r"(in_proj_weight|(^|[._])qkv(_proj)?(\.weight|_weight|\.kernel)?|wqkv\.weight)$", 2, 3),
+    # Attention. Only torch's own MultiheadAttention writes in_proj_weight; in_proj.weight is plain.
+    _rule(Role.FUSED_QKV, r"in_proj_weight$|(^|[._])qkv(_proj)?([._](weight|kernel))?$", 2, 3),
     _rule(Role.FUSED_QKV, r"(c_attn|query_key_value|kv_proj|wqkv)\.weight$", 2),
     # GPT-2's Conv1D by name; where the shapes say (output, input) it becomes a linear.
     _rule(Role.CONV1D_TRANSPOSED, r"(^|\.)(c_fc|c_proj|q_attn)\.weight$", 2),
     # State-space models.
     _rule(Role.STATE_SPACE, r"(^|\.)(a_log|d|dt_bias|time_decay|time_first|time_mix\w*)$"),
     # Embeddings: a module called so, or a bare table; a bias makes it a projection.
-    _rule(Role.EMBEDDING, r"(emb|wte|lookup|vocab)[^.]*(\.(weight|embedding|kernel|table|embeddings))?(\.0)?$",
-          2, with_bias=False),
+    _rule(Role.EMBEDDING, rf"(emb|wte|lookup|vocab)[^.]*{_TABLE_LEAF}", 2, with_bias=False),
     _rule(Role.EMBEDDING, r"(^|\.)shared\.weight$|(^|\.)query_tokens?$|(^|\.)latents$", 2, 3),
     # Stacked experts: (expert, output, input).
     _rule(Role.EXPERTS, r"expert", 3),
     # Convolutions by rank; a layer of rank 3 or more that is called a weight is one.
-    _rule(Role.CONV_TRANSPOSE, r"(deconv|conv_?transpose|transposed_conv|upconv\d*$)", 3, 4, 5),
+    _rule(Role.CONV_TRANSPOSE, r"(deconv|conv_?transpose|transposed_conv)", 3, 4, 5),
     _rule(Role.CONV1D, rf"conv|{_LEAF}|patch|proj", 3),
     _rule(Role.CONV2D, rf"conv|{_LEAF}|patch|proj", 4),
     _rule(Role.CONV3D, rf"conv|{_LEAF}|patch|proj", 5),
     # Matrices.
-    _rule(Role.LINEAR, rf"{_LEAF}", 2),
-    _rule(Role.LINEAR, r"matmul|gemm|dense|linear|(^|[._])fc\d*([._]|$)|proj|readvariableop|hidden", 2),
-    _rule(Role.LINEAR, r"(^|[._])w(eight)?\d*$|_w(eight)?\d*$", 2),
+    _rule(Role.LINEAR, _LEAF, 2),
+    _rule(Role.LINEAR, r"matmul|gemm|dense|linear|(^|[._])fc\d*([._]|$)|proj", 2),
+    _rule(Role.LINEAR, r"readvariableop|hidden|(^|[._])w(eight)?\d*$", 2),
     # Vectors.
-    _rule(Role.BIAS, r"bias|(^|[._])b(_ih|_hh)?\d*$|_b\d*$", 0, 1),
+    _rule(Role.BIAS, r"bias|(^|[._])b(_ih|_hh)?\d*$", 0, 1),
     _rule(Role.BIAS, r"onnx\.+conv_\d+", 1),
     _rule(Role.NORM_SCALE, r"(^|\.)(weight|scale)$", 1),
 )
@@ -168,7 +170,8 @@ OUTPUT_LAST_PATTERN = r"(^|[./])kernel(:0)?$|matmul"
 
 # Where a module stands when its name is in no numbered block: 0 input side, 2 output side, 1 else.
 STAGE_RULES: tuple[tuple[int, str], ...] = (
-    (2, r"(^|\.)(lm_head|cls|classifier|fc|head|heads|score|pooler|ln_f|norm_f|final_\w*norm|qa_outputs)(\.|$)"),
+    (2, r"(^|\.)(lm_head|cls|classifier|fc|heads?|score|pooler|qa_outputs)(\.|$)"),
+    (2, r"(^|\.)(ln_f|norm_f|final_\w*norm)(\.|$)"),
     (2, r"(output|_out|logits|final|predict)\w*\.(weight|bias)$"),
     (0, r"emb|wte|wpe|token|stem|patch|(^|\.)conv1?\.|(^|\.)bn1\."),
 )

@@ -1,9 +1,10 @@
-"""The role, partner bias and output axis of every tensor, from names, shapes and config alone. No I/O.
+"""The role, partner bias and output axis of every tensor, from names and shapes alone. No I/O.
 
-The model is never built. Not here: the habits themselves (``role_rules``, data) and what is then done
-with a tensor (``plan``). Where names and shapes leave two readings (a square matrix may be stored
-(output, input) or, as GPT-2's Conv1D does, (input, output)) its nearest relatives decide: matrices
-whose bias settles it, first of the same place in other blocks, then of the same module, and so on up.
+The model is never built. Not here: the habits themselves (``role_rules``, data) and what is then
+done with a tensor (``plan``). Where names and shapes leave two readings (a square matrix may be
+stored (output, input) or, as GPT-2's Conv1D does, (input, output)) its nearest relatives decide:
+matrices whose bias settles it, first of the same place in other blocks, then of the same module,
+and so on up.
 """
 
 import re
@@ -128,7 +129,7 @@ def _applies(rule: RoleRule, rank: int, has_bias: bool) -> bool:
 
 
 def _find_partner(tensor: TensorInfo, by_name: Mapping[str, TensorInfo]) -> str:
-    """Return the name of the bias that belongs to a weight, by name, size and dtype; "" for none."""
+    """Return the bias that belongs to a weight, by name, size and dtype; "" for none."""
     if not is_weight_dtype(tensor.dtype) or not tensor.num_params:
         return ""
     for pattern, template in _PARTNERS:

@@ -1,9 +1,9 @@
 """Moments and quantiles of a layer's weights and biases: the features s(W) and what normalises it.
 
-Mean, standard deviation, minimum, maximum and the 1/25/50/75/99 % quantiles; moments are accumulated
-in float64 around a provisional mean, so that a large offset does not eat the variance. Values must be
-finite. No I/O. Source of the feature set: Unterthiner et al. 2020, arXiv 2002.11448, as used for s(W)
-by SANE, arXiv 2406.09997, section 5.
+Mean, standard deviation, minimum, maximum and the 1/25/50/75/99 % quantiles; moments are
+accumulated in float64 around a chunk's own mean, so that a large offset does not eat the variance.
+Values must be finite. No I/O. Source of the feature set: Unterthiner et al. 2020, arXiv 2002.11448,
+as used for s(W) by SANE, arXiv 2406.09997, section 5.
 """
 
 from dataclasses import asdict, dataclass
@@ -145,7 +145,7 @@ def measure_moments(values: npt.NDArray[Any]) -> Moments:
 
 
 def measure_quantiles(values: npt.NDArray[Any]) -> tuple[float, float, float, float, float]:
-    """Return the quantiles at :data:`QUANTILES`, linearly interpolated as ``numpy.quantile`` does."""
+    """Return the quantiles at :data:`QUANTILES`, interpolated as ``numpy.quantile`` does."""
     last = values.size - 1
     places = [quantile * last for quantile in QUANTILES]
     below = [int(place) for place in places]

@@ -1,0 +1,68 @@
+"""Tokenised layers as rows: the TOKEN_LAYER struct of tables and manifests. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenLayer:
+    """One tokenised layer of a shard.
+
+    Attributes:
+        name: The weight tensor.
+        block: Ordinal of its numbered block; -1 outside.
+        depth: Place in the plan, in [0, 1].
+        dtype: Which ``values.<dtype>`` tensor of the shard holds it.
+        offset: First value of the layer in that tensor, in elements.
+        rows: Outputs.
+        cols: Inputs, plus one for a bias.
+        scale_exponent: The true weights are the stored values times two to this power.
+        mean: Of the true weights, bias included.
+        std: Of the true weights, bias included.
+    """
+
+    name: str
+    role: str
+    block: int
+    depth: float
+    dtype: str
+    offset: int
+    rows: int
+    cols: int
+    scale_exponent: int
+    mean: float
+    std: float
+
+    @property
+    def num_values(self) -> int:
+        """Numbers of the layer."""
+        return self.rows * self.cols
+
+
+TOKEN_LAYER_FIELDS: dict[str, pl.DataType] = {
+    "name": pl.String(),
+    "role": pl.String(),
+    "block": pl.Int32(),
+    "depth": pl.Float32(),
+    "dtype": pl.String(),
+    "offset": pl.Int64(),
+    "rows": pl.Int64(),
+    "cols": pl.Int64(),
+    "scale_exponent": pl.Int32(),
+    "mean": pl.Float64(),
+    "std": pl.Float64(),
+}
+TOKEN_LAYER_STRUCT = pl.Struct(TOKEN_LAYER_FIELDS)
+
+
+def token_layer_to_record(layer: TokenLayer) -> dict[str, Any]:
+    """Return the layer as a JSON-able dict."""
+    return asdict(layer)
+
+
+def token_layer_from_record(record: Mapping[str, Any]) -> TokenLayer:
+    """Return the layer of a record; other fields are ignored."""
+    return TokenLayer(**{name: record[name] for name in TOKEN_LAYER_FIELDS})
