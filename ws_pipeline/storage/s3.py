@@ -11,7 +11,8 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from ws_pipeline.storage.objects import RESERVE_BYTES, check_key, check_length, 
 CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 MAX_ATTEMPTS = 5
+
+CONFLICT_WAIT_SECONDS = 0.2
+"""Between tries while another writer creates the same object; a small PUT takes 0.05."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +65,13 @@ class S3Folder:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
         uri = self.uri(key)
         with _s3_errors(uri):
-            try:
-                self.filesystem.pipe_file(uri, data, mode="create")
-            except FileExistsError:
-                return False
-        return True
+            return _created(lambda: self.filesystem.pipe_file(uri, data, mode="create"))
 
     def create_file(self, key: str, path: Path) -> bool:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
         uri = self.uri(key)
         with _s3_errors(uri):
-            try:
-                self.filesystem.put_file(str(path), uri, mode="create")
-            except FileExistsError:
-                return False
-        return True
+            return _created(lambda: self.filesystem.put_file(str(path), uri, mode="create"))
 
     def replace_file(self, key: str, path: Path) -> None:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
@@ -133,6 +129,34 @@ class S3Folder:
                 f"{folder} has no room for a temporary file of {num_bytes / 1e6:.0f} MB. "
                 "Free some space or set TMPDIR to a larger disk, then run again."
             )
+
+
+def _created(write: Callable[[], object]) -> bool:
+    """Say whether a create-only write took place, False where the object was there.
+
+    s3fs knows AWS's wording of a refusal; other servers' comes as an OSError around botocore's
+    error. 409 says that another writer is at it right now, which is worth waiting for.
+    """
+    for attempt in range(MAX_ATTEMPTS):
+        try:
+            write()
+        except FileExistsError:
+            return False
+        except OSError as error:
+            code = _error_code(error)
+            if code == "PreconditionFailed":
+                return False
+            if code != "ConditionalRequestConflict" or attempt == MAX_ATTEMPTS - 1:
+                raise
+            time.sleep(CONFLICT_WAIT_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _error_code(error: OSError) -> str:
+    response = getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 @contextlib.contextmanager
