@@ -24,6 +24,7 @@ STATISTICS = "statistics"
 UNTRAINED = "untrained"
 RANDOM = "random"
 CONTROLS = (
+    RANDOM,
     MEAN,
     FAMILY,
     SHAPES,

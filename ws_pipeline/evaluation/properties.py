@@ -8,7 +8,7 @@ split only.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -17,21 +17,12 @@ from numpy.typing import NDArray
 from ws_pipeline.evaluation.bootstrap import PREDICTION_METRICS
 from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.features import (
-    STATISTICS,
-    UNTRAINED,
-    FeatureTable,
-    embedding_features,
-    family_features,
-    hyper_parameter_features,
-    join_features,
-    mean_features,
-    shape_features,
-)
+from ws_pipeline.evaluation.controls import build_features, missing_features, replace_statistics
+from ws_pipeline.evaluation.features import FeatureTable
 from ws_pipeline.evaluation.probes import Probe, fit_probe
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
 from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
-from ws_pipeline.evaluation.targets import MISSING_SCHEMA, CardTruth, read_card_truth
+from ws_pipeline.evaluation.targets import CardTruth, read_card_truth
 
 EVALUATION = "properties"
 FAMILY_SLICE = "family:"
@@ -142,28 +133,8 @@ def evaluate_properties(
         results=results_frame(rows),
         predictions=pl.concat([pl.DataFrame(schema=PREDICTION_SCHEMA), *predictions]),
         probes=pl.DataFrame(probes, schema=PROBE_SCHEMA),
-        missing=pl.concat([truth.missing, *(_missing_features(table) for table in pooled)]),
+        missing=pl.concat([truth.missing, *(missing_features(table) for table in pooled)]),
     )
-
-
-def build_features(
-    corpus: pl.DataFrame,
-    truth: CardTruth,
-    embeddings: Mapping[str, pl.DataFrame],
-    statistics: FeatureTable,
-) -> tuple[FeatureTable, ...]:
-    """Return controls first, then each representation alone and joined with s(W)."""
-    controls = [
-        mean_features(len(corpus)),
-        family_features(corpus),
-        shape_features(corpus),
-        hyper_parameter_features(corpus, truth.factors, with_epoch=False),
-        hyper_parameter_features(corpus, truth.factors),
-        statistics,
-    ]
-    learned = [embedding_features(name, corpus, frame) for name, frame in embeddings.items()]
-    joined = [join_features(table, statistics) for table in learned if table.name != UNTRAINED]
-    return (*controls, *learned, *joined)
 
 
 def _population(
@@ -192,28 +163,11 @@ def _fit_slices(
     for family in families:
         members = population.families == family
         statistics = family_statistics(population.corpus.filter(pl.Series(members)), layers)
-        own[str(family)] = (members, _replace_statistics(pooled, statistics, members))
+        own[str(family)] = (members, replace_statistics(pooled, statistics, members))
     for target in population.config.targets:
         yield _fit_slice(population, target, SLICE_ALL, pooled, everyone)
         for family, (members, tables) in own.items():
             yield _fit_slice(population, target, FAMILY_FIT_SLICE + family, tables, members)
-
-
-def _replace_statistics(
-    tables: tuple[FeatureTable, ...], statistics: FeatureTable, members: BoolArray
-) -> tuple[FeatureTable, ...]:
-    """Return the tables with s(W) exchanged for a family's own, spread over the corpus' rows."""
-    values = np.full((len(members), statistics.values.shape[1]), np.nan)
-    values[members] = statistics.values
-    available = np.zeros(len(members), dtype=bool)
-    available[members] = statistics.available
-    own = replace(statistics, values=values, available=available)
-    by_name = {table.name: table for table in tables} | {own.name: own}
-    for name in by_name:
-        base = name.removesuffix(f"+{STATISTICS}")
-        if base != name:
-            by_name[name] = join_features(by_name[base], own)
-    return tuple(by_name.values())
 
 
 def _fit_slice(
@@ -315,12 +269,3 @@ def _probe_rows(population: _Population, fit: _Fit) -> Iterator[dict[str, object
             "num_val": sizes["val"],
             "num_test": sizes["test"],
         }
-
-
-def _missing_features(table: FeatureTable) -> pl.DataFrame:
-    """Return how many models lack a table's features, for every target."""
-    num_models = int((~table.available).sum())
-    rows = [(f"({table.name})", table.missing_reason, num_models)]
-    if table.missing_reason is None or num_models == 0 or "+" in table.name:
-        rows = []
-    return pl.DataFrame(rows, schema=MISSING_SCHEMA, orient="row")

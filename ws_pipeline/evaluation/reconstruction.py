@@ -1,9 +1,9 @@
 """How well weights survive encoding and decoding. Summaries over held-out models. Pure; no I/O.
 
-The error of a layer is ``||w_hat - w||^2 / ||w - mean(w)||^2``: 1 is what predicting the layer's mean
-scores, so a value of 1 or more is no reconstruction at all. Layers of one model are summarised by
-their median (one hopeless layer must not hide the rest, and one easy giant must not either), models
-by the median over models, with intervals over lineages.
+The error of a layer is ``||w_hat - w||^2 / ||w - mean(w)||^2``: 1 is what predicting the layer's
+mean scores, so a value of 1 or more is no reconstruction at all. Layers of one model are summarised
+by their median (one hopeless layer must not hide the rest, and one easy giant must not either),
+models by the median over models, with intervals over lineages.
 """
 
 from collections.abc import Iterator, Mapping

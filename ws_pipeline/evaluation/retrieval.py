@@ -5,8 +5,8 @@ the corpus, of every split. Similarity: cosine of vectors standardised over the 
 the share of queries with at least one relative among the k nearest, as in metric learning; `random`
 is its exact expectation under a random order.
 
-Targets: ``parent`` and ``child`` (lineage edges), ``lineage`` (same root), ``family``, and the harder
-``lineage_in_family``: same root, searched among models of the same family only, with vectors
+Targets: ``parent`` and ``child`` (lineage edges), ``lineage`` (same root), ``family``, and the
+harder ``lineage_in_family``: same root, searched among models of the same family only, with vectors
 standardised within that family.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ws_pipeline.evaluation.bootstrap import resample_means
 from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.features import RANDOM, FeatureTable, embedding_features, shape_features
+from ws_pipeline.evaluation.features import RANDOM, FeatureTable, embedding_features
 from ws_pipeline.evaluation.probes import standardize
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
 from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
@@ -61,7 +61,7 @@ def evaluate_retrieval(
     config: EvaluationConfig | None = None,
     training_seed: int = 0,
 ) -> pl.DataFrame:
-    """Return recall@k of relatives for every representation, s(W), shapes and chance.
+    """Return recall@k of relatives for every representation, s(W) and chance.
 
     Args:
         corpus: One row per model: hub_id, repo_id, family, split, lineage_root, num_params.
@@ -76,14 +76,17 @@ def evaluate_retrieval(
     config = config or EvaluationConfig()
     context = ResultContext(recipe=recipe, evaluation=EVALUATION, seed=training_seed)
     learned = [embedding_features(name, corpus, frame) for name, frame in embeddings.items()]
-    pooled = (shape_features(corpus), pooled_statistics(corpus, layers), *learned)
+    pooled = (pooled_statistics(corpus, layers), *learned)
     usable = np.logical_and.reduce([table.available for table in pooled])
-    searches = _plan_searches(corpus, pooled, layers, edges, usable, config)
+    searches = _plan_searches(
+        corpus=corpus, pooled=pooled, layers=layers, edges=edges, usable=usable, config=config
+    )
     rows = [row for search in searches for row in _score_rows(search, context, config)]
     return results_frame(rows)
 
 
 def _plan_searches(
+    *,
     corpus: pl.DataFrame,
     pooled: tuple[FeatureTable, ...],
     layers: pl.DataFrame,
@@ -114,7 +117,14 @@ def _plan_searches(
         relevant=relations["lineage"][queries],
         gallery=everyone & relations["family"][queries],
         lineages=lineages,
-        ranks=_rank_within_families(corpus, pooled, layers, usable, queries, generator),
+        ranks=_rank_within_families(
+            corpus=corpus,
+            pooled=pooled,
+            layers=layers,
+            usable=usable,
+            queries=queries,
+            generator=generator,
+        ),
     )
 
 
@@ -144,7 +154,7 @@ def rank_neighbours(
 ) -> NDArray[np.int64]:
     """Return the place of every model in each query's list, nearest first, by cosine.
 
-    Ties are broken at random: in a corpus sorted by family, stable order alone would find relatives.
+    Ties are broken at random: in a corpus sorted by family, mere order would find relatives.
 
     Returns:
         Places of shape ``(queries, models)``.
@@ -180,6 +190,7 @@ def expected_hits(num_relevant: FloatArray, num_gallery: FloatArray, k: int) -> 
 
 
 def _rank_within_families(
+    *,
     corpus: pl.DataFrame,
     pooled: tuple[FeatureTable, ...],
     layers: pl.DataFrame,
@@ -215,7 +226,7 @@ def _score_rows(
     relevant = search.relevant & search.gallery
     askable = relevant.any(axis=1)
     num_queries = int(askable.sum())
-    lineages = [lineage for lineage, ask in zip(search.lineages, askable, strict=True) if ask]
+    lineages = [search.lineages[row] for row in np.flatnonzero(askable)]
     counts = draw_counts(lineages, config)
     for k in config.ks:
         measured: dict[str, Measurement | None] = dict.fromkeys((RANDOM, *search.ranks))

@@ -1,0 +1,94 @@
+"""What names of the result table are called in front of people, and how numbers are set. No I/O."""
+
+import math
+
+from ws_pipeline.evaluation.features import (
+    FAMILY,
+    HYPER_PARAMETERS,
+    HYPER_PARAMETERS_NO_EPOCH,
+    MEAN,
+    RANDOM,
+    SHAPES,
+    STATISTICS,
+    UNTRAINED,
+)
+from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX
+
+FEATURE_LABELS = {
+    MEAN: "mean",
+    RANDOM: "chance",
+    FAMILY: "family name only",
+    SHAPES: "shapes only",
+    HYPER_PARAMETERS_NO_EPOCH: "hyper-parameters, no epoch",
+    HYPER_PARAMETERS: "hyper-parameters",
+    STATISTICS: "s(W)",
+    UNTRAINED: "untrained backbone",
+    "backbone": "backbone",
+}
+
+TARGET_LABELS = {
+    "accuracy": "test accuracy",
+    "generalization_gap": "generalisation gap",
+    "parent": "its parent",
+    "child": "a child",
+    "lineage": "a relative of its lineage",
+    "family": "a member of its family",
+    "lineage_in_family": "a relative among its own family",
+    "weights": "weights",
+}
+
+METRIC_LABELS = {"r2": "R²", "kendall_tau": "Kendall's τ", "relative_error": "relative error"}
+
+LOWER_IS_BETTER = frozenset({"relative_error"})
+
+NOT_MEASURED_TEXT = "–"
+_MINUS = "\u2212"
+
+
+def feature_label(name: str) -> str:
+    """Return the label of a representation or control; joined ones with a plus."""
+    return " + ".join(FEATURE_LABELS.get(part, part) for part in name.split("+"))
+
+
+def target_label(name: str) -> str:
+    """Return the label of a target."""
+    return TARGET_LABELS.get(name, name.replace("_", " "))
+
+
+def metric_label(name: str) -> str:
+    """Return the label of a metric, of a comparison's too."""
+    base = name.removesuffix(DIFFERENCE_SUFFIX)
+    label = METRIC_LABELS.get(base, base.replace("_", " "))
+    return label if base == name else f"difference in {label}"
+
+
+def format_number(value: float | None, *, digits: int = 3) -> str:
+    """Return fixed decimals with a true minus, powers of ten if large, a dash for null."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED_TEXT
+    text = f"{value:.{digits}f}" if abs(value) < 1_000 else f"{value:.2e}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", _MINUS)
+
+
+def format_interval(low: float | None, high: float | None) -> str:
+    """Return ``[low, high]``, or nothing where there is no interval."""
+    if low is None or high is None:
+        return ""
+    return f"[{format_number(low)}, {format_number(high)}]"
+
+
+def format_count(value: float) -> str:
+    """Return a count with thin spaces between thousands."""
+    return f"{int(value):,}".replace(",", "\u202f")
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Return a size in binary units."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    step = 0
+    while num_bytes >= 1024 and step < len(units) - 1:
+        num_bytes /= 1024
+        step += 1
+    return f"{num_bytes:.0f} {units[step]}" if step == 0 else f"{num_bytes:.1f} {units[step]}"

@@ -1,0 +1,126 @@
+"""The report: one HTML file that a reader understands without anything else. Writes that file.
+
+plotly.js is inlined once; nothing is fetched, and a content security policy in the page keeps it
+so. Names of repos and families come from strangers: the template escapes everything, figures escape
+their labels, and data enter the page as JSON that cannot close its script element.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from ws_pipeline.errors import MissingInputError
+from ws_pipeline.evaluation.report_input import (
+    DROPPED_SCHEMA,
+    EMBEDDING_SCHEMA,
+    LOSS_SCHEMA,
+    ReportInput,
+)
+from ws_pipeline.evaluation.results import validate_results
+from ws_pipeline.evaluation.sections import dropped_tables, report_sections
+from ws_pipeline.evaluation.summary import (
+    standing_limitations,
+    summarize_findings,
+    summary_sentences,
+)
+from ws_pipeline.evaluation.tables import corpus_table, provenance_table
+from ws_pipeline.evaluation.verdicts import verdict_grid
+
+__all__ = [
+    "DROPPED_SCHEMA",
+    "EMBEDDING_SCHEMA",
+    "LOSS_SCHEMA",
+    "ReportInput",
+    "render_report",
+    "script_json",
+    "write_report",
+]
+
+
+def write_report(path: Path, report: ReportInput) -> None:
+    """Write the report; a reader sees the old file or the new one, never half of one.
+
+    Raises:
+        MissingInputError: There is no result to report.
+    """
+    page = render_report(report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(path)
+
+
+def render_report(report: ReportInput) -> str:
+    """Return the page.
+
+    Raises:
+        MissingInputError: There is no result to report.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    results = validate_results(report.results)
+    if results.is_empty():
+        raise MissingInputError(
+            "a report needs at least one result, got an empty table;"
+            " run `ws-pipeline evaluate` first"
+        )
+    recipe = report.recipe or str(results["recipe"][0])
+    findings = summarize_findings(results, recipe=recipe)
+    mine = results.filter(pl.col("recipe") == recipe)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ws_pipeline.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["script_json"] = script_json
+    return environment.get_template("report.html.j2").render(
+        title=report.title,
+        recipe=recipe,
+        lead=_lead(report.corpus),
+        sentences=summary_sentences(findings),
+        verdicts=verdict_grid(findings),
+        limitations=[*standing_limitations(results, recipe=recipe), *report.limitations],
+        provenance=provenance_table(report.provenance),
+        corpus=corpus_table(report.corpus),
+        dropped=list(dropped_tables(report)),
+        sections=report_sections(report, mine, results),
+        plotly_js=get_plotlyjs(),
+    )
+
+
+def script_json(value: object) -> str:
+    """Return JSON that stands safely inside a script element; NaN becomes null."""
+    from markupsafe import Markup
+
+    text = json.dumps(_plain(value), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704  (no character of it can leave the element)
+
+
+def _plain(value: object) -> object:
+    """Return a value with non-finite floats as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _lead(corpus: pl.DataFrame) -> str:
+    """Return the sentence under the title."""
+    counts = {name: int((corpus["split"] == name).sum()) for name in ("train", "val", "test")}
+    return (
+        f"{len(corpus)} models of {corpus['family'].n_unique()} families from"
+        f" {corpus['lineage_root'].n_unique()} lineages: {counts['train']} to train on,"
+        f" {counts['val']} to choose by, {counts['test']} held out. No lineage is in two splits."
+    )

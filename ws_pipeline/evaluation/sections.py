@@ -1,0 +1,215 @@
+"""The report's sections: which figure and tables stand under which heading. No I/O."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ws_pipeline.evaluation.dot_plots import Figure, grouped_figure, score_figure
+from ws_pipeline.evaluation.features import (
+    CONTROLS,
+    HYPER_PARAMETERS,
+    RANDOM,
+    STATISTICS,
+    UNTRAINED,
+)
+from ws_pipeline.evaluation.labels import feature_label, target_label
+from ws_pipeline.evaluation.leaderboard import build_leaderboard
+from ws_pipeline.evaluation.properties import FAMILY_FIT_SLICE, FAMILY_SLICE
+from ws_pipeline.evaluation.reconstruction import MEAN_ERROR, ROLE_SLICE
+from ws_pipeline.evaluation.report_input import ReportInput
+from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX, SLICE_ALL
+from ws_pipeline.evaluation.scatter_plots import loss_figure, map_figure, prediction_figure
+from ws_pipeline.evaluation.tables import (
+    Table,
+    count_table,
+    cross_table,
+    leaderboard_table,
+    score_table,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """A figure and tables under one heading; ``note`` says how to read them."""
+
+    heading: str
+    note: str = ""
+    figure: Figure | None = None
+    tables: tuple[Table, ...] = ()
+    folded: tuple[Table, ...] = ()
+
+
+def dropped_tables(report: ReportInput) -> Iterator[Table]:
+    """Yield what did not go in."""
+    if len(report.dropped):
+        yield count_table(
+            report.dropped,
+            caption="Repos that did not go in",
+            by=("stage", "reason"),
+            count="num_repos",
+        )
+    if len(report.missing):
+        yield count_table(
+            report.missing,
+            caption="Models that an evaluation could not use",
+            by=("target", "reason"),
+            count="num_models",
+        )
+
+
+def report_sections(report: ReportInput, mine: pl.DataFrame, results: pl.DataFrame) -> list[Any]:
+    """Return headings with their blocks; those without content are left out."""
+    sections = (
+        ("Properties", list(_property_blocks(report, mine))),
+        ("Relatives", list(_retrieval_blocks(mine))),
+        ("Reconstruction", list(_reconstruction_blocks(mine))),
+        ("Latent map", list(_map_blocks(report))),
+        ("Training", list(_training_blocks(report))),
+        ("Recipes side by side", list(_leaderboard_blocks(results))),
+    )
+    return [{"heading": heading, "blocks": blocks} for heading, blocks in sections if blocks]
+
+
+def _property_blocks(report: ReportInput, mine: pl.DataFrame) -> Iterator[Block]:
+    """Yield per target: scores, scores by family, predictions."""
+    rows = mine.filter(pl.col("evaluation") == "properties")
+    for (target,), part in rows.group_by("target", maintain_order=True):
+        label = target_label(str(target))
+        r2 = part.filter(pl.col("metric") == "r2")
+        overall = r2.filter(pl.col("slice") == SLICE_ALL)
+        yield Block(
+            heading=f"Predicting {label}",
+            note=(
+                "Ridge probes on held-out lineages: 1 is perfect, 0 is what the held-out mean"
+                " scores. Lines are 95 % intervals over lineages; an arrow at the left edge stands"
+                " for a score below the axis."
+            ),
+            figure=score_figure(overall),
+            tables=(score_table(part, caption=f"{label.capitalize()}, all held-out models"),),
+            folded=(_difference_table(part, f"{label.capitalize()}: paired differences"),),
+        )
+        yield from _family_blocks(r2, label)
+        learned = [name for name in overall["features"] if name not in CONTROLS and "+" not in name]
+        chosen = report.predictions.filter(
+            (pl.col("target") == target)
+            & (pl.col("slice") == SLICE_ALL)
+            & pl.col("features").is_in(learned[:1])
+        )
+        if "recipe" in chosen.columns and len(mine):
+            chosen = chosen.filter(pl.col("recipe") == mine["recipe"][0])
+        figure = prediction_figure(chosen)
+        if figure is not None:
+            yield Block(
+                heading=f"Predicted against true {label}",
+                note=f"From the {feature_label(learned[0])}, one probe for all families.",
+                figure=figure,
+            )
+
+
+def _family_blocks(r2: pl.DataFrame, label: str) -> Iterator[Block]:
+    """Yield scores by family: of probes of their own, and of the one probe for all."""
+    learned = [n for n in r2["features"].unique(maintain_order=True) if n not in CONTROLS]
+    shown = (*learned, STATISTICS, HYPER_PARAMETERS, UNTRAINED)
+    for prefix, what in (
+        (FAMILY_FIT_SLICE, "a probe fitted on the family alone"),
+        (FAMILY_SLICE, "the probe of all families, scored within one"),
+    ):
+        part = r2.filter(pl.col("slice").str.starts_with(prefix) & pl.col("features").is_in(shown))
+        if part["value"].null_count() == len(part):
+            continue
+        table = cross_table(part, down="slice", across="features", caption=f"R²: {what}")
+        yield Block(
+            heading=f"{label.capitalize()} by family: {what}",
+            figure=grouped_figure(part, by="slice", features=shown),
+            folded=(table,),
+        )
+
+
+def _retrieval_blocks(mine: pl.DataFrame) -> Iterator[Block]:
+    """Yield recall of relatives."""
+    rows = mine.filter(
+        (pl.col("evaluation") == "retrieval") & (pl.col("slice") == SLICE_ALL)
+    ).filter(pl.col("value").is_not_null())
+    if rows.is_empty():
+        return
+    scores = rows.filter(~pl.col("metric").str.ends_with(DIFFERENCE_SUFFIX))
+    metric = str(scores["metric"][0])
+    shown = scores["features"].unique(maintain_order=True).to_list()
+    shown = [name for name in shown if name not in CONTROLS] + [STATISTICS, UNTRAINED, RANDOM]
+    tables = tuple(
+        cross_table(part, down="features", across="metric", caption=f"Finding {target_label(t)}")
+        for (t,), part in scores.group_by("target", maintain_order=True)
+    )
+    yield Block(
+        heading="Nearest neighbours of held-out models",
+        note=(
+            "Share of held-out models with a relative among their k nearest, by cosine of"
+            " standardised vectors, among all other models of the corpus. Chance is exact."
+        ),
+        figure=grouped_figure(
+            scores.filter(pl.col("metric") == metric), by="target", features=shown
+        ),
+        tables=tables,
+        folded=(_difference_table(rows, "Paired differences"),),
+    )
+
+
+def _reconstruction_blocks(mine: pl.DataFrame) -> Iterator[Block]:
+    """Yield reconstruction errors, overall, by role and by family."""
+    rows = mine.filter(
+        (pl.col("evaluation") == "reconstruction")
+        & (pl.col("metric") == "relative_error")
+        & pl.col("value").is_not_null()
+    )
+    if rows.is_empty():
+        return
+    shown = [n for n in rows["features"].unique(maintain_order=True) if n not in CONTROLS]
+    names = (*shown, UNTRAINED)
+    for prefix, what in ((ROLE_SLICE, "role of the layer"), (FAMILY_SLICE, "family")):
+        part = rows.filter(pl.col("slice").str.starts_with(prefix) | (pl.col("slice") == SLICE_ALL))
+        part = part.filter(pl.col("features").is_in(names))
+        yield Block(
+            heading=f"Error on held-out weights by {what}",
+            note=(
+                "Relative error of encoding and decoding, median over layers and models: 0 is"
+                " exact, 1 is what predicting the layer's mean scores."
+            ),
+            figure=grouped_figure(part, by="slice", features=names, reference=MEAN_ERROR),
+            tables=(cross_table(part, down="slice", across="features", caption=f"By {what}"),),
+        )
+
+
+def _map_blocks(report: ReportInput) -> Iterator[Block]:
+    """Yield the map of all models."""
+    figure = map_figure(report.corpus, report.embeddings)
+    if figure is not None:
+        yield Block(
+            heading="Models by their embedding",
+            note="First two principal components; colour is the family, hover for the repo.",
+            figure=figure,
+        )
+
+
+def _training_blocks(report: ReportInput) -> Iterator[Block]:
+    """Yield training curves."""
+    figure = loss_figure(report.losses)
+    if figure is not None:
+        yield Block(heading="Loss", figure=figure)
+
+
+def _leaderboard_blocks(results: pl.DataFrame) -> Iterator[Block]:
+    """Yield all recipes, when there are several."""
+    recipes = results["recipe"].unique(maintain_order=True).to_list()
+    if len(recipes) > 1:
+        table = leaderboard_table(build_leaderboard(results), recipes)
+        yield Block(heading="All numbers over all held-out models", folded=(table,))
+
+
+def _difference_table(rows: pl.DataFrame, caption: str) -> Table:
+    """Return the comparisons of one target over all held-out models."""
+    part = rows.filter(
+        (pl.col("slice") == SLICE_ALL) & pl.col("metric").str.ends_with(DIFFERENCE_SUFFIX)
+    )
+    return cross_table(part, down="features", across="metric", caption=caption)
