@@ -2,63 +2,34 @@
 
 Each function takes plain arguments, opens the persistent instance of the home, runs assets through
 Dagster in this process, and hands back a frozen result. Nothing here prints except through the
-`reporter` it is given, parses arguments or knows typer: that is `ws_pipeline.cli`. Which assets have to
-run is decided in :mod:`ws_pipeline.defs.refresh`; the order of the demo in :mod:`ws_pipeline.defs.demo`.
+`reporter` it is given, parses arguments or knows typer: that is `ws_pipeline.cli`. Which assets
+have to run is decided in :mod:`ws_pipeline.defs.refresh`; the order of the demo in
+:mod:`ws_pipeline.defs.demo`.
 
-Every function raises :class:`ws_pipeline.errors.WsPipelineError` with a reason, never a Dagster error.
+Errors are :class:`ws_pipeline.errors.WsPipelineError` with a reason, never Dagster's. A family that
+fails does not stop the others: it is an outcome with state `failed`. Importing this module imports
+no Dagster, so `--help` stays quick.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
+from ws_pipeline.defs.outcomes import Reporter, SilentReporter, StepOutcome
+from ws_pipeline.defs.runs import find_model
+from ws_pipeline.errors import HubError, MissingInputError, TrainingError, WsPipelineError
+from ws_pipeline.recipes import DEFAULT_RECIPE, recipe
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepOutcome:
-    """What one asset (of one partition) did in one refresh.
-
-    Attributes:
-        asset: `hub/repos` and so on.
-        partition: Family, recipe or zoo; "" for an asset without partitions.
-        state: `done`, `unchanged` (nothing was stale, so it did not run) or `failed`.
-        num_rows: Rows of the table (repos, models, results).
-        num_processed: Rows that were worked on in this run.
-        num_reused: Rows whose stored verdict was taken over.
-        seconds: Wall time; 0 for an unchanged one.
-        detail: The error in one sentence when it failed; a short remark otherwise.
-    """
-
-    asset: str
-    partition: str = ""
-    state: str
-    num_rows: int = 0
-    num_processed: int = 0
-    num_reused: int = 0
-    seconds: float = 0.0
-    detail: str = ""
-
-
-class Reporter(Protocol):
-    """Where progress goes: the CLI's console, or nowhere."""
-
-    def started(self, title: str) -> None:
-        """A step that may take longer than a second begins."""
-
-    def finished(self, outcome: StepOutcome) -> None:
-        """A step ended."""
-
-
-class SilentReporter:
-    """A reporter that drops everything."""
-
-    def started(self, title: str) -> None:
-        """Drop it."""
-
-    def finished(self, outcome: StepOutcome) -> None:
-        """Drop it."""
+__all__ = [
+    "DemoResult", "EvaluateResult", "RefreshResult", "Reporter", "ScanResult", "SilentReporter",
+    "StepOutcome", "TrainResult", "ZooResult",
+    "demo", "evaluate", "find_model", "publish_zoo", "refresh", "report", "scan", "train",
+    "train_zoo", "ui_commands",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +101,7 @@ class EvaluateResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ZooResult:
-    """A trained zoo; `num_published` counts repos that changed in the hub folder (0 if not published)."""
+    """A trained zoo; `num_published` counts repos that changed in the hub folder."""
 
     name: str
     folder: Path
@@ -173,10 +144,37 @@ def scan(
     Args:
         home: WS_HOME.
         endpoint: Hub URL; "" serves `home/hub` for the time of the crawl.
-        families: Which to crawl; empty means all that the hub lists.
+        families: Which to crawl; empty means all that the hub lists and the ledger knows.
         dry_run: Ask the hub and compare, write nothing (no ledger, no event).
+        reporter: Where progress goes.
+
+    Raises:
+        HubError: If a family's listing could not be had.
     """
-    raise NotImplementedError
+    from ws_pipeline.defs.refresh import open_driver
+    from ws_pipeline.defs.scan import compare_ledgers, look_at_hub, read_ledger
+
+    home = home.expanduser().absolute()
+    before = read_ledger(home)
+    if dry_run:
+        after = look_at_hub(home, endpoint=endpoint, families=families, now=datetime.now(UTC))
+    else:
+        with open_driver(home, endpoint=endpoint, reporter=reporter) as driver:
+            crawled = driver.crawl(families)
+            _raise_failed(driver.outcomes, HubError)
+        now = read_ledger(home)
+        after = {name: now[name] for name in crawled}
+    repos = compare_ledgers(before, after)
+    changes = repos["change"].to_list()
+    return ScanResult(
+        families=tuple(sorted(after)),
+        new_families=tuple(sorted(set(after) - set(before))),
+        repos=repos,
+        num_listed=sum(change != "gone" for change in changes),
+        num_new=changes.count("new"),
+        num_changed=changes.count("changed"),
+        dry_run=dry_run,
+    )
 
 
 def refresh(
@@ -184,49 +182,176 @@ def refresh(
     *,
     endpoint: str = "",
     families: Sequence[str] = (),
-    recipe_name: str = "tiny",
+    recipe_name: str = DEFAULT_RECIPE,
     train: bool = False,
+    num_processes: int = 1,
     reporter: Reporter | None = None,
 ) -> RefreshResult:
-    """Crawl, then run what is stale: up to `corpus/splits`, with `train` also backbone and evaluations."""
-    raise NotImplementedError
+    """Crawl, then run what is stale: up to `corpus/splits`, with `train` also what follows.
+
+    Args:
+        home: WS_HOME.
+        endpoint: Hub URL; "" serves `home/hub` meanwhile.
+        families: Which to look at; empty means all.
+        recipe_name: Whose selection and split policies count, and whose backbone is trained.
+        train: Go on to the backbone (again, if the corpus changed), evaluations and report.
+        num_processes: Of the training.
+        reporter: Where progress goes.
+    """
+    from ws_pipeline.defs.refresh import open_driver
+
+    recipe(recipe_name)
+    with open_driver(home, endpoint=endpoint, policy=recipe_name, reporter=reporter) as driver:
+        driver.refresh_families(driver.crawl(families))
+        done = driver.refresh_corpus()
+        if (
+            train
+            and done
+            and driver.refresh_model(recipe_name, again=True, num_processes=num_processes)
+        ):
+            driver.refresh_recipe(recipe_name)
+            driver.refresh_leaderboard()
+        return RefreshResult(outcomes=tuple(driver.outcomes))
 
 
 def train(
     home: Path, *, recipe_name: str, num_processes: int = 1, reporter: Reporter | None = None
 ) -> TrainResult:
-    """Train a recipe's backbone on the current corpus (materialises `backbone/model`)."""
-    raise NotImplementedError
+    """Train a recipe's backbone on the current corpus (materialises `backbone/model`).
+
+    A model of the same recipe on the same corpus is there already: then nothing is trained.
+
+    Raises:
+        MissingInputError: If there is no corpus yet.
+        TrainingError: If the training ended without a model.
+    """
+    from ws_pipeline.defs.refresh import open_driver
+
+    recipe(recipe_name)
+    with open_driver(home, policy=recipe_name, reporter=reporter) as driver:
+        if not driver.has_corpus():
+            raise MissingInputError(
+                f"There is no corpus under {home}: run `ws-pipeline refresh` first."
+            )
+        driver.refresh_model(recipe_name, again=True, num_processes=num_processes)
+        _raise_failed(driver.outcomes, TrainingError)
+        metadata = driver.model_metadata(recipe_name)
+        return TrainResult(
+            recipe=recipe_name,
+            model_dir=find_model(driver.home, recipe_name),
+            metrics={k: float(v) for k, v in metadata.items() if isinstance(v, int | float)},
+            mlflow_run_id=str(metadata.get("mlflow_run_id", "")),
+            outcomes=tuple(driver.outcomes),
+        )
 
 
 def evaluate(
     home: Path, *, recipe_names: Sequence[str] = (), reporter: Reporter | None = None
 ) -> EvaluateResult:
-    """Embed and evaluate what is stale; `recipe_names` empty means every recipe that has a model."""
-    raise NotImplementedError
+    """Embed and evaluate what is stale; `recipe_names` empty means every recipe that has a model.
+
+    Raises:
+        MissingInputError: If there is no trained model.
+    """
+    from ws_pipeline.defs.refresh import open_driver
+
+    names = [recipe(name).name for name in recipe_names]
+    with open_driver(home, reporter=reporter) as driver:
+        for name in names or driver.trained_recipes():
+            find_model(driver.home, name)
+            driver.refresh_recipe(name)
+        _raise_failed(driver.outcomes, WsPipelineError)
+        driver.refresh_leaderboard()
+        _raise_failed(driver.outcomes, WsPipelineError)
+        return EvaluateResult(
+            results=driver.results(),
+            report=driver.report_path,
+            outcomes=tuple(driver.outcomes),
+        )
 
 
 def report(home: Path, *, reporter: Reporter | None = None) -> Path:
-    """Write the leaderboard and the HTML report again from the stored results; the file's path."""
-    raise NotImplementedError
+    """Write the leaderboard and the HTML report again from the stored results; the file's path.
+
+    Raises:
+        MissingInputError: If nothing was evaluated yet.
+    """
+    from ws_pipeline.defs.refresh import open_driver
+
+    with open_driver(home, reporter=reporter) as driver:
+        if not driver.evaluated_recipes():
+            raise MissingInputError(
+                f"There are no results under {home}: run `ws-pipeline evaluate` first."
+            )
+        driver.refresh_leaderboard(again=True)
+        _raise_failed(driver.outcomes, WsPipelineError)
+        return driver.report_path
 
 
 def train_zoo(home: Path, *, name: str, reporter: Reporter | None = None) -> ZooResult:
-    """Train a zoo (materialises `zoo/models` and `zoo/diversity`); one that is complete is reused."""
-    raise NotImplementedError
+    """Train a zoo (`zoo/models` and `zoo/diversity`); one that is complete is reused."""
+    from ws_pipeline.defs.refresh import open_driver
+    from ws_pipeline.zoo.catalog import zoo_config
+
+    zoo_config(name)
+    with open_driver(home, reporter=reporter) as driver:
+        driver.make_zoo(name)
+        _raise_failed(driver.outcomes, TrainingError)
+        folder = driver.home / "zoos" / name
+        index = pl.read_parquet(folder / "index.parquet")
+        made = [outcome for outcome in driver.outcomes if outcome.asset == "zoo/models"]
+        return ZooResult(
+            name=name,
+            folder=folder,
+            num_models=index.height,
+            families=tuple(sorted(index["family"].unique())),
+            num_published=sum(outcome.num_processed for outcome in made),
+            outcomes=tuple(driver.outcomes),
+        )
 
 
 def publish_zoo(home: Path, *, name: str, owner: str = "zoo") -> int:
-    """Copy a trained zoo's changed repos into `home/hub/<owner>`; how many changed."""
-    raise NotImplementedError
+    """Copy a trained zoo's changed repos into `home/hub/<owner>`; how many changed.
+
+    Raises:
+        MissingInputError: If the zoo was not trained in this home.
+    """
+    from ws_pipeline.zoo.catalog import zoo_config
+    from ws_pipeline.zoo.publish import publish_zoo as publish
+
+    zoo_config(name)
+    folder = home.expanduser().absolute() / "zoos" / name
+    if not (folder / "summary.json").is_file():
+        raise MissingInputError(
+            f"The zoo {name!r} is not trained under {home}: "
+            f"run `ws-pipeline zoo train {name}` first."
+        )
+    return publish(folder, folder.parents[1] / "hub", owner)
 
 
 def demo(
     home: Path,
     *,
-    recipe_name: str = "tiny",
+    recipe_name: str = DEFAULT_RECIPE,
     zoo_name: str = "demo",
     reporter: Reporter | None = None,
 ) -> DemoResult:
     """Zoo -> embedded hub -> whole lineage -> report, on a fresh or an existing home."""
-    raise NotImplementedError
+    from ws_pipeline.defs.demo import run_demo
+
+    recipe(recipe_name)
+    return run_demo(home, recipe_name=recipe_name, zoo_name=zoo_name, reporter=reporter)
+
+
+def ui_commands(home: Path) -> tuple[str, ...]:
+    """Lines for a shell that serve the Dagster and MLflow UIs on what a home holds."""
+    home = home.expanduser().absolute()
+    return (f"ws-pipeline --home {shlex.quote(str(home))} ui",)
+
+
+def _raise_failed(outcomes: Sequence[StepOutcome], kind: type[WsPipelineError]) -> None:
+    """Raise the first failure as one sentence."""
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            where = f"{outcome.asset}[{outcome.partition}]" if outcome.partition else outcome.asset
+            raise kind(f"{where}: {outcome.detail}")

@@ -1,0 +1,224 @@
+"""What a representation is good for, by recipe, and all recipes side by side."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ws_pipeline.defs.assets.backbone import EMBEDDINGS, MODEL, TRAINED, UNTRAINED
+from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.assets.hub import REPOS
+from ws_pipeline.defs.assets.weights import LAYERS
+from ws_pipeline.defs.config_digests import config_digest
+from ws_pipeline.defs.partitions import recipes
+from ws_pipeline.defs.resources import HomeResource, StoreResource
+from ws_pipeline.defs.runs import find_model
+from ws_pipeline.defs.step import Step
+from ws_pipeline.hub.lineage import lineage_edges
+from ws_pipeline.recipes import recipe
+
+PROPERTIES = dg.AssetKey(["evaluation", "properties"])
+RETRIEVAL = dg.AssetKey(["evaluation", "retrieval"])
+RECONSTRUCTION = dg.AssetKey(["evaluation", "reconstruction"])
+LEADERBOARD = dg.AssetKey(["evaluation", "leaderboard"])
+RESULTS = (PROPERTIES, RETRIEVAL, RECONSTRUCTION)
+
+_SPLITS = dg.AssetIn(SPLITS)
+_EMBEDDINGS = dg.AssetIn(EMBEDDINGS)
+_LAYERS = dg.AssetIn(LAYERS, partition_mapping=dg.AllPartitionMapping())
+
+
+@dg.asset(
+    key=PROPERTIES,
+    partitions_def=recipes,
+    ins={"splits": _SPLITS, "embeddings": _EMBEDDINGS, "layers": _LAYERS},
+    group_name="evaluation",
+    kinds={"numpy", "polars", "parquet"},
+    owners=["team:evaluation"],
+    code_version="1",
+)
+def properties(
+    context: dg.AssetExecutionContext,
+    splits: pl.LazyFrame,
+    embeddings: pl.LazyFrame,
+    layers: pl.LazyFrame,
+    store: StoreResource,
+) -> dg.MaterializeResult[Any]:
+    """Ridge probes for accuracy and generalisation gap on lineages that were never trained on.
+
+    Beside the backbone: s(W), hyper-parameters only, the family's name, the mean, the untrained
+    backbone. Every number has a bootstrap interval over lineages.
+    """
+    from ws_pipeline.evaluation.properties import evaluate_properties
+
+    step = Step.begin(context)
+    chosen = recipe(step.partition)
+    done = evaluate_properties(
+        splits.collect(),
+        representations(embeddings.collect()),
+        layers.collect(),
+        recipe=chosen.name,
+        config=chosen.evaluation,
+        training_seed=chosen.training.seed,
+    )
+    tables = store.open().tables
+    for name in ("predictions", "probes", "missing"):
+        tables.write(f"evaluation/properties_{name}/{chosen.name}", getattr(done, name))
+    return step.finish(
+        done.results,
+        config_digest=config_digest(PROPERTIES, step.partition),
+        metadata={"results": results_table(done.results), "num_left_out": done.missing.height},
+    )
+
+
+@dg.asset(
+    key=RETRIEVAL,
+    partitions_def=recipes,
+    ins={
+        "splits": _SPLITS,
+        "embeddings": _EMBEDDINGS,
+        "layers": _LAYERS,
+        "repos": dg.AssetIn(REPOS, partition_mapping=dg.AllPartitionMapping()),
+    },
+    group_name="evaluation",
+    kinds={"numpy", "polars", "parquet"},
+    owners=["team:evaluation"],
+    code_version="1",
+)
+def retrieval(
+    context: dg.AssetExecutionContext,
+    splits: pl.LazyFrame,
+    embeddings: pl.LazyFrame,
+    layers: pl.LazyFrame,
+    repos: pl.LazyFrame,
+) -> dg.MaterializeResult[Any]:
+    """Recall@k of relatives from held-out models: parent, child, lineage, family."""
+    from ws_pipeline.evaluation.retrieval import evaluate_retrieval
+
+    step = Step.begin(context)
+    chosen = recipe(step.partition)
+    results = evaluate_retrieval(
+        splits.collect(),
+        representations(embeddings.collect()),
+        layers.collect(),
+        lineage_edges(repos.collect()),
+        recipe=chosen.name,
+        config=chosen.evaluation,
+        training_seed=chosen.training.seed,
+    )
+    return step.finish(
+        results,
+        config_digest=config_digest(RETRIEVAL, step.partition),
+        metadata={"results": results_table(results)},
+    )
+
+
+@dg.asset(
+    key=RECONSTRUCTION,
+    partitions_def=recipes,
+    ins={"splits": _SPLITS},
+    deps=[MODEL],
+    group_name="evaluation",
+    kinds={"pytorch", "polars", "parquet"},
+    owners=["team:evaluation"],
+    code_version="1",
+)
+def reconstruction(
+    context: dg.AssetExecutionContext,
+    splits: pl.LazyFrame,
+    home: HomeResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[Any]:
+    """Relative error of encoding and decoding held-out models, layer by layer."""
+    from ws_pipeline.backbone.evaluate import reconstruct_models
+    from ws_pipeline.backbone.model import Backbone, untrained
+    from ws_pipeline.evaluation.reconstruction import summarize_reconstruction
+
+    step = Step.begin(context)
+    chosen = recipe(step.partition)
+    opened = store.open()
+    corpus = splits.collect()
+    held_out = corpus.filter(pl.col("split") == "test")
+    backbones = {
+        TRAINED: Backbone.from_pretrained(find_model(home.folder, chosen.name)),
+        UNTRAINED: untrained(chosen.backbone, chosen.training.seed),
+    }
+    errors = {name: reconstruct_models(b, opened, held_out) for name, b in backbones.items()}
+    for name, frame in errors.items():
+        opened.tables.write(f"evaluation/reconstruction_layers/{chosen.name}/{name}", frame)
+    results = summarize_reconstruction(
+        corpus,
+        errors,
+        recipe=chosen.name,
+        config=chosen.evaluation,
+        training_seed=chosen.training.seed,
+    )
+    return step.finish(
+        results,
+        config_digest=config_digest(RECONSTRUCTION, step.partition),
+        metadata={"results": results_table(results), "num_held_out": held_out.height},
+    )
+
+
+def representations(embeddings: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The embeddings asset's table by representation, as evaluations take it."""
+    return {
+        str(key): part.select("hub_id", "embedding")
+        for (key,), part in embeddings.group_by("representation", maintain_order=True)
+    }
+
+
+def results_table(results: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """The numbers over all held-out models, as Markdown."""
+    shown = results.filter(
+        (pl.col("slice") == "all") & ~pl.col("metric").str.ends_with("_difference")
+    )
+    lines = [
+        "| target | features | metric | value | low | high | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in shown.to_dicts():
+        numbers = " | ".join(
+            "" if row[name] is None else f"{row[name]:.3f}" for name in ("value", "low", "high")
+        )
+        lines.append(
+            f"| {row['target']} | {row['features']} | {row['metric']} | {numbers} "
+            f"| {row['num_models']} |"
+        )
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+@dg.asset(
+    key=LEADERBOARD,
+    ins={
+        key.path[-1]: dg.AssetIn(key, partition_mapping=dg.AllPartitionMapping()) for key in RESULTS
+    },
+    group_name="evaluation",
+    kinds={"polars", "parquet", "plotly"},
+    owners=["team:evaluation"],
+    code_version="1",
+)
+def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
+    context: dg.AssetExecutionContext,
+    properties: pl.LazyFrame,
+    retrieval: pl.LazyFrame,
+    reconstruction: pl.LazyFrame,
+    home: HomeResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[Any]:
+    """All recipes side by side, and the report: one HTML file with plots."""
+    from ws_pipeline.defs.report import gather_report
+    from ws_pipeline.evaluation.report import write_report
+
+    step = Step.begin(context)
+    results = pl.concat([frame.collect() for frame in (properties, retrieval, reconstruction)])
+    path = home.folder / "report" / "report.html"
+    write_report(path, gather_report(home.folder, store.open(), results))
+    return step.finish(
+        results,
+        config_digest=config_digest(LEADERBOARD, ""),
+        metadata={
+            "report": dg.MetadataValue.path(str(path)),
+            "results": results_table(results),
+        },
+    )

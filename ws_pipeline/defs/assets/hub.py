@@ -1,0 +1,164 @@
+"""From a hub's listing to verified files: the four hub assets, by family."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ws_pipeline.defs.config_digests import config_digest
+from ws_pipeline.defs.partitions import families
+from ws_pipeline.defs.resources import HubResource, PolicyResource, StoreResource
+from ws_pipeline.defs.step import Step
+from ws_pipeline.hub.crawl import crawl_family
+from ws_pipeline.hub.download import download_family
+from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.hub.selection import select_family
+from ws_pipeline.hub.triage import triage_family
+from ws_pipeline.weights.header import parse_header_record
+
+REPOS = dg.AssetKey(["hub", "repos"])
+HEADERS = dg.AssetKey(["hub", "headers"])
+SELECTION = dg.AssetKey(["hub", "selection"])
+FILES = dg.AssetKey(["hub", "files"])
+
+HUB_POOL = "hub"
+"""Steps that ask the hub share one pool: a hub counts requests by token, not by step."""
+
+
+@dg.asset(
+    key=REPOS,
+    partitions_def=families,
+    # A zoo is published as hub repos and comes in through the same door. No crawl waits for it.
+    deps=[dg.AssetDep(dg.AssetKey(["zoo", "models"]), partition_mapping=dg.AllPartitionMapping())],
+    group_name="hub",
+    kinds={"python", "polars", "parquet"},
+    owners=["team:corpus"],
+    code_version="1",
+    pool=HUB_POOL,
+    tags={"ws/asks": "hub"},
+)
+def repos(
+    context: dg.AssetExecutionContext, hub: HubResource, store: StoreResource
+) -> dg.MaterializeResult[Any]:
+    """The ledger: one row per repo of the family, newest listing first to last, never deleted.
+
+    The row holds the immutable hub id, revision, dates, licence, gating, base models, tags and
+    files with their sha256 as the hub tells them. Later stages add their verdicts to the ledger.
+    """
+    step = Step.begin(context)
+    ledger = Ledger(store=store.open())
+    crawl = crawl_family(hub.client(), ledger, step.partition, now=datetime.now(UTC))
+    num_processed = crawl.num_new + crawl.num_changed
+    return step.finish(
+        crawl.frame,
+        config_digest=config_digest(REPOS, step.partition),
+        num_processed=num_processed,
+        num_reused=crawl.frame.height - num_processed,
+        metadata={
+            "num_listed": crawl.num_listed,
+            "num_new": crawl.num_new,
+            "num_changed": crawl.num_changed,
+            "num_gone": crawl.num_gone,
+        },
+    )
+
+
+@dg.asset(
+    key=HEADERS,
+    partitions_def=families,
+    ins={"repos": dg.AssetIn(REPOS)},
+    group_name="hub",
+    kinds={"safetensors", "polars", "parquet"},
+    owners=["team:corpus"],
+    code_version="1",
+    pool=HUB_POOL,
+    tags={"ws/asks": "hub"},
+)
+def headers(
+    context: dg.AssetExecutionContext,
+    repos: pl.LazyFrame,
+    hub: HubResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[Any]:
+    """Tensor names, dtypes and shapes, read from safetensors headers by range request.
+
+    Nothing is downloaded but headers. Repos without safetensors, gated ones and those whose header
+    breaks the format end here, each with its reason.
+    """
+    step = Step.begin(context)
+    opened = store.open()
+    frame = triage_family(hub.client(), opened, repos.collect(), parse=parse_header_record)
+    Ledger(store=opened).record_verdicts(step.partition, "headers", frame)
+    return step.finish(
+        frame,
+        config_digest=config_digest(HEADERS, step.partition),
+        metadata={"num_params": int(frame["num_params"].sum() or 0)},
+    )
+
+
+@dg.asset(
+    key=SELECTION,
+    partitions_def=families,
+    ins={"repos": dg.AssetIn(REPOS), "headers": dg.AssetIn(HEADERS)},
+    group_name="hub",
+    kinds={"polars", "parquet"},
+    owners=["team:corpus"],
+    code_version="1",
+)
+def selection(
+    context: dg.AssetExecutionContext,
+    repos: pl.LazyFrame,
+    headers: pl.LazyFrame,
+    store: StoreResource,
+    policy: PolicyResource,
+) -> dg.MaterializeResult[Any]:
+    """Which repo revisions go in, and a reason code for each that does not.
+
+    The rules are the selection policy of the recipe that the `policy` resource names.
+    """
+    step = Step.begin(context)
+    frame = select_family(repos.collect(), headers.collect(), policy.get().selection)
+    Ledger(store=store.open()).record_verdicts(step.partition, "selection", frame)
+    return step.finish(
+        frame,
+        config_digest=config_digest(SELECTION, step.partition, policy=policy.recipe),
+        metadata={"policy": policy.recipe, "num_params": int(frame["num_params"].sum() or 0)},
+    )
+
+
+@dg.asset(
+    key=FILES,
+    partitions_def=families,
+    ins={
+        "repos": dg.AssetIn(REPOS),
+        "headers": dg.AssetIn(HEADERS),
+        "selection": dg.AssetIn(SELECTION),
+    },
+    group_name="hub",
+    kinds={"safetensors", "parquet"},
+    owners=["team:corpus"],
+    code_version="1",
+    pool=HUB_POOL,
+    tags={"ws/asks": "hub"},
+)
+def files(  # noqa: PLR0917 - Dagster passes inputs and resources by name
+    context: dg.AssetExecutionContext,
+    repos: pl.LazyFrame,
+    headers: pl.LazyFrame,
+    selection: pl.LazyFrame,
+    hub: HubResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[Any]:
+    """Verified, content-addressed safetensors of the selected revisions, one manifest each."""
+    step = Step.begin(context)
+    opened = store.open()
+    frame = download_family(
+        hub.client(), opened, repos.collect(), selection.collect(), headers.collect()
+    )
+    Ledger(store=opened).record_verdicts(step.partition, "files", frame)
+    return step.finish(
+        frame,
+        config_digest=config_digest(FILES, step.partition),
+        metadata={"num_bytes": int(frame["num_bytes"].sum() or 0)},
+    )

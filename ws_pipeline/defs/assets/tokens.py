@@ -1,0 +1,44 @@
+"""Token shards: each model's weights once, in token order, by family."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ws_pipeline.defs.assets.hub import FILES
+from ws_pipeline.defs.assets.weights import LAYERS
+from ws_pipeline.defs.config_digests import config_digest
+from ws_pipeline.defs.partitions import families
+from ws_pipeline.defs.resources import StoreResource
+from ws_pipeline.defs.step import Step
+from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.tokens.shards import pack_family
+
+SHARDS = dg.AssetKey(["tokens", "shards"])
+
+
+@dg.asset(
+    key=SHARDS,
+    partitions_def=families,
+    ins={"files": dg.AssetIn(FILES), "layers": dg.AssetIn(LAYERS)},
+    group_name="tokens",
+    kinds={"numpy", "safetensors", "parquet"},
+    owners=["team:corpus"],
+    code_version="1",
+)
+def shards(
+    context: dg.AssetExecutionContext,
+    files: pl.LazyFrame,
+    layers: pl.LazyFrame,
+    store: StoreResource,
+) -> dg.MaterializeResult[Any]:
+    """Packed weights in token order and a layer table; mask and positions follow by arithmetic.
+
+    A shard is independent of any recipe: token size and layout are a view of it.
+    """
+    step = Step.begin(context)
+    opened = store.open()
+    frame = pack_family(opened, files.collect(), layers.collect())
+    Ledger(store=opened).record_verdicts(step.partition, "shards", frame)
+    sums = {name: int(frame[name].sum() or 0) for name in ("num_params", "num_bytes")}
+    return step.finish(frame, config_digest=config_digest(SHARDS, step.partition), metadata=sums)

@@ -1,0 +1,62 @@
+"""The demo: from nothing to a first honest result, or from there to the same result again.
+
+Belongs here: the order of its steps. Does not: anything that only the demo does differently: every
+step is the one that a user's own hub goes through, and no branch asks for a family's name.
+"""
+
+import time
+from pathlib import Path
+
+from ws_pipeline.defs.assets.zoo import HUB_OWNER
+from ws_pipeline.defs.operations import DemoResult, ui_commands
+from ws_pipeline.defs.outcomes import Reporter
+from ws_pipeline.defs.refresh import Driver, open_driver
+from ws_pipeline.defs.report import refused_repos
+from ws_pipeline.errors import MissingInputError, WsPipelineError
+from ws_pipeline.zoo.oddities import write_oddities
+
+
+def run_demo(
+    home: Path, *, recipe_name: str, zoo_name: str, reporter: Reporter | None = None
+) -> DemoResult:
+    """Zoo, hub with its odd repos, crawl to tokens, corpus, backbone, evaluations, report.
+
+    Raises:
+        WsPipelineError: The first step that failed, in one sentence.
+    """
+    started = time.monotonic()
+    with open_driver(home, policy=recipe_name, reporter=reporter) as driver:
+        _step(driver, driver.make_zoo(zoo_name))
+        add_oddities(driver.home)
+        driver.refresh_families(driver.crawl())
+        _step(driver, driver.refresh_corpus())
+        _step(driver, driver.refresh_model(recipe_name, again=False))
+        _step(driver, driver.refresh_recipe(recipe_name))
+        _step(driver, driver.refresh_leaderboard())
+        return DemoResult(
+            results=driver.results(),
+            refused=refused_repos(driver.ledger),
+            report=driver.report_path,
+            outcomes=tuple(driver.outcomes),
+            num_processed=sum(o.num_processed for o in driver.outcomes if o.asset != "hub/repos"),
+            seconds=time.monotonic() - started,
+            ui_commands=ui_commands(driver.home),
+        )
+
+
+def add_oddities(home: Path) -> list[str]:
+    """Put the broken, closed and pickled repos into the embedded hub, made from a healthy one."""
+    folder = home / "hub"
+    healthy = sorted((folder / HUB_OWNER).glob("*/model.safetensors"))
+    if not healthy:
+        raise MissingInputError(f"There is no zoo repo under {folder / HUB_OWNER} to copy from.")
+    return write_oddities(folder, healthy[0].parent)
+
+
+def _step(driver: Driver, done: bool) -> None:
+    """Stop at the first step that failed: what follows would only fail again."""
+    if done:
+        return
+    failed = [outcome for outcome in driver.outcomes if outcome.state == "failed"]
+    first = failed[0]
+    raise WsPipelineError(f"{first.asset} {first.partition}: {first.detail}")

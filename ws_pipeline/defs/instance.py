@@ -1,0 +1,162 @@
+"""The persistent Dagster instance of a home, and running assets on it in this process.
+
+Belongs here: `home/dagster` and one call that executes a selection. Does not: what to select. Does
+I/O.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+DAGSTER_YAML = """\
+# Written once by ws-pipeline; yours to change.
+telemetry: {enabled: false}
+nux: {enabled: false}
+# Steps that ask the hub share the pool `hub`; `dagster instance concurrency set hub N` changes it.
+concurrency:
+  pools: {default_limit: 4, granularity: op}
+sensors: {use_threads: true, num_workers: 4}
+retention:
+  sensor: {purge_after_days: {skipped: 3, success: 30, failure: 90, started: -1}}
+"""
+"""SQLite and everything else by default."""
+
+# A step's output goes to the terminal as it comes, not through a file and a `tail` process for
+# each of its two streams, which also costs 0.1 s a step.
+_QUIET = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+
+
+@contextmanager
+def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """Open the home's instance for runs in this process."""
+    folder = prepare_instance(home)
+    with quiet_dagster():
+        ref = InstanceRef.from_dir(str(folder), overrides=_QUIET)
+        with dg.DagsterInstance.from_ref(ref) as instance:
+            yield instance
+
+
+def prepare_instance(home: Path) -> Path:
+    """Make the folder that DAGSTER_HOME names."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    if not config.exists():
+        config.write_text(DAGSTER_YAML)
+    return folder
+
+
+@contextmanager
+def quiet_dagster() -> Iterator[None]:
+    """Keep Dagster's beta and preview notices, and its chat below errors, off the terminal."""
+    logger = logging.getLogger("dagster")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=dg.BetaWarning)
+            warnings.simplefilter("ignore", category=dg.PreviewWarning)
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AssetRun:
+    """What one asset partition did in one run.
+
+    Attributes:
+        made: Whether it was materialised and its blocking checks passed.
+        failure: What stopped it, in one sentence; "" where nothing did.
+        metadata: Of the materialisation, as plain values.
+        seconds: Of its body; checks and the run's own cost not counted.
+    """
+
+    asset_key: dg.AssetKey
+    partition: str
+    made: bool
+    failure: str
+    metadata: Mapping[str, Any]
+    seconds: float
+
+
+def execute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job_name: str,
+    asset_keys: Iterable[dg.AssetKey],
+    *,
+    partition: str = "",
+    run_config: Mapping[str, Any] | None = None,
+) -> list[AssetRun]:
+    """Materialise some assets of a job, with their checks, in one run in this process."""
+    keys = list(asset_keys)
+    result = definitions.resolve_job_def(job_name).execute_in_process(
+        instance=instance,
+        asset_selection=keys,
+        partition_key=partition or None,
+        raise_on_error=False,
+        run_config={
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            **(run_config or {}),
+        },
+    )
+    made = {
+        event.asset_key: event.step_materialization_data.materialization
+        for event in result.get_asset_materialization_events()
+    }
+    failures = _failures(result)
+    return [
+        AssetRun(
+            asset_key=key,
+            partition=partition,
+            made=key in made and key not in failures,
+            failure=failures.get(key, "" if key in made else "something before it failed"),
+            metadata=(values := _plain(made[key].metadata) if key in made else {}),
+            seconds=float(values.get("seconds", 0.0)),
+        )
+        for key in keys
+    ]
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> dict[dg.AssetKey, str]:
+    """First error of each asset: of its own step, or of a blocking check on it."""
+    found: dict[dg.AssetKey, str] = {}
+    layer = result.job_def.asset_layer
+    for data in layer.data:
+        name = data.node_handle.name
+        if result.is_node_failed(name):
+            failure = result.failure_data_for_node(name)
+            for key in data.assets_def.keys or {k.asset_key for k in data.assets_def.check_keys}:
+                found.setdefault(key, _sentence(failure))
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+            numbers = _plain(evaluation.metadata)
+            found[evaluation.asset_key] = f"check {evaluation.check_name} failed: {numbers}"
+    return found
+
+
+def _sentence(failure: Any) -> str:
+    """The innermost error's message of a step failure, on one line."""
+    error = failure.error if failure else None
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if failure is not None and failure.user_failure_data is not None:
+        return str(failure.user_failure_data.description)
+    return " ".join(str(error.message).split()) if error else "failed without an error"
+
+
+def _plain(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
+    return {name: value.value for name, value in metadata.items()}

@@ -1,0 +1,221 @@
+"""The driver: crawl, find what is stale, run exactly that, in this process.
+
+Belongs here: order and choice. Does not: what an asset does, whether it is stale (`staleness`),
+printing (the reporter does). Everything runs through Dagster on the home's persistent instance, so
+the event log holds all of it. A daemon with the automation conditions does the same job unattended;
+this is the one for a shell, where a run of many small steps has to take seconds.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ws_pipeline.defs.assets.backbone import EMBEDDINGS, MODEL
+from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.assets.evaluation import LEADERBOARD, RESULTS
+from ws_pipeline.defs.assets.hub import FILES, HEADERS, REPOS, SELECTION
+from ws_pipeline.defs.assets.tokens import SHARDS
+from ws_pipeline.defs.assets.weights import LAYERS
+from ws_pipeline.defs.assets.zoo import DIVERSITY
+from ws_pipeline.defs.assets.zoo import MODELS as ZOO_MODELS
+from ws_pipeline.defs.build import build_defs, default_resources
+from ws_pipeline.defs.instance import AssetRun, execute, open_instance
+from ws_pipeline.defs.io_managers import table_key
+from ws_pipeline.defs.outcomes import Reporter, SilentReporter, StepOutcome
+from ws_pipeline.defs.partitions import families, partition_keys
+from ws_pipeline.defs.provenance import VersionReader
+from ws_pipeline.defs.resources import HomeResource, StoreResource, serve_endpoint
+from ws_pipeline.defs.staleness import StalenessReader
+from ws_pipeline.errors import MissingInputError
+from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.families import check_family, discover_families
+from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.recipes import DEFAULT_RECIPE
+from ws_pipeline.storage.store import Store
+
+FAMILY_STAGES = (HEADERS, SELECTION, FILES, LAYERS, SHARDS)
+
+
+@dataclass(kw_only=True, slots=True)
+class Driver:
+    """One home, one hub, one recipe whose policies count; collects what happened."""
+
+    home: Path
+    endpoint: str
+    instance: dg.DagsterInstance
+    definitions: dg.Definitions
+    staleness: StalenessReader
+    reporter: Reporter
+    outcomes: list[StepOutcome] = field(default_factory=list)
+
+    def crawl(self, only: Sequence[str] = ()) -> list[str]:
+        """Materialise `hub/repos` of each family, new ones included; those that went well."""
+        self.reporter.started("crawl")
+        known = partition_keys(self.instance, REPOS)
+        if only:
+            names = sorted({check_family(name) for name in only})
+        else:
+            names = sorted({*known, *discover_families(HubClient(self.endpoint))})
+        new = [name for name in names if name not in known]
+        if new:
+            self.instance.add_dynamic_partitions(str(families.name), new)
+        return [name for name in names if self._run("crawl_family", [REPOS], name)]
+
+    def refresh_families(self, names: Sequence[str]) -> None:
+        """Run what is stale of each family, up to its token shards."""
+        for name in names:
+            self._run_stale("refresh_family", FAMILY_STAGES, name)
+
+    def refresh_corpus(self) -> bool:
+        """Split again if any family's shards or ledger changed."""
+        return self._run_stale("refresh_corpus", [SPLITS], "")
+
+    def refresh_model(self, recipe_name: str, *, again: bool, num_processes: int = 1) -> bool:
+        """Train if there is no model of the recipe as it is; on new data alone only if asked."""
+        cause = self.staleness.cause(MODEL, recipe_name)
+        if cause == "" or (cause == "data" and not again):
+            detail = cause and "the corpus has moved on; `refresh --train` trains again"
+            self._unchanged(MODEL, recipe_name, detail)
+            return True
+        self.reporter.started(f"train {recipe_name}")
+        config = {"ops": {"backbone__model": {"config": {"num_processes": num_processes}}}}
+        return self._run("train_backbone", [MODEL], recipe_name, run_config=config)
+
+    def refresh_recipe(self, recipe_name: str) -> bool:
+        """Embed and evaluate what is stale."""
+        done = self._run_stale("train_backbone", [EMBEDDINGS], recipe_name)
+        return done and self._run_stale("evaluate", RESULTS, recipe_name)
+
+    def refresh_leaderboard(self, *, again: bool = False) -> bool:
+        """Write leaderboard and report if any result changed, or in any case."""
+        if again:
+            return self._run("write_leaderboard", [LEADERBOARD], "")
+        return self._run_stale("write_leaderboard", [LEADERBOARD], "")
+
+    def make_zoo(self, name: str) -> bool:
+        """Train, publish and measure a zoo if its config changed."""
+        return self._run_stale("make_zoo", [ZOO_MODELS, DIVERSITY], name)
+
+    def has_corpus(self) -> bool:
+        """Whether `corpus/splits` was ever made."""
+        return self.staleness.versions.recorded(SPLITS, None) is not None
+
+    def trained_recipes(self) -> list[str]:
+        """Recipes with a model.
+
+        Raises:
+            MissingInputError: If there is none.
+        """
+        names = sorted(self.staleness.versions.versions(MODEL))
+        if not names:
+            raise MissingInputError(
+                f"No recipe has a trained model under {self.home}: "
+                "run `ws-pipeline train --recipe NAME` first."
+            )
+        return names
+
+    def evaluated_recipes(self) -> list[str]:
+        """Recipes with results."""
+        return sorted(set().union(*(self.staleness.versions.versions(key) for key in RESULTS)))
+
+    def model_metadata(self, recipe_name: str) -> dict[str, Any]:
+        """What the latest training reported."""
+        return self.staleness.versions.metadata(MODEL, recipe_name)
+
+    def results(self) -> pl.DataFrame:
+        """The leaderboard's rows."""
+        return self.store.tables.scan(table_key(LEADERBOARD)).collect()
+
+    @property
+    def report_path(self) -> Path:
+        """Where the HTML report lies."""
+        return self.home / "report" / "report.html"
+
+    @property
+    def store(self) -> Store:
+        """The store that the assets write to."""
+        return StoreResource(home=HomeResource(path=str(self.home))).open()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of that store."""
+        return Ledger(store=self.store)
+
+    def _run_stale(self, job: str, stages: Sequence[dg.AssetKey], partition: str) -> bool:
+        """Run the first stale stage and all behind it in one run, so that blocking checks block."""
+        first = next(
+            (i for i, key in enumerate(stages) if self.staleness.cause(key, partition)), len(stages)
+        )
+        for key in stages[:first]:
+            self._unchanged(key, partition)
+        if first == len(stages):
+            return True
+        title = job.replace("_", " ") + (f" {partition}" if partition else "")
+        self.reporter.started(title)
+        return self._run(job, stages[first:], partition)
+
+    def _run(
+        self,
+        job: str,
+        keys: Sequence[dg.AssetKey],
+        partition: str,
+        run_config: dict[str, Any] | None = None,
+    ) -> bool:
+        runs = execute(
+            self.definitions, self.instance, job, keys, partition=partition, run_config=run_config
+        )
+        self.staleness.versions.forget(keys)
+        for run in runs:
+            self._report(to_outcome(run))
+        return all(run.made for run in runs)
+
+    def _unchanged(self, key: dg.AssetKey, partition: str, detail: str = "") -> None:
+        name = key.to_user_string()
+        self._report(StepOutcome(asset=name, partition=partition, state="unchanged", detail=detail))
+
+    def _report(self, outcome: StepOutcome) -> None:
+        self.outcomes.append(outcome)
+        self.reporter.finished(outcome)
+
+
+def to_outcome(run: AssetRun) -> StepOutcome:
+    """A run's numbers as the command line shows them."""
+    return StepOutcome(
+        asset=run.asset_key.to_user_string(),
+        partition=run.partition,
+        state="done" if run.made else "failed",
+        num_rows=int(run.metadata.get("dagster/row_count", 0)),
+        num_processed=int(run.metadata.get("num_processed", 0)),
+        num_reused=int(run.metadata.get("num_reused", 0)),
+        seconds=run.seconds,
+        detail=run.failure,
+    )
+
+
+@contextmanager
+def open_driver(
+    home: Path,
+    *,
+    endpoint: str = "",
+    policy: str = DEFAULT_RECIPE,
+    reporter: Reporter | None = None,
+) -> Iterator[Driver]:
+    """Open the home's instance and its hub for the time of a block."""
+    home = home.expanduser().absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    with serve_endpoint(home, endpoint) as url, open_instance(home) as instance:
+        definitions = build_defs(default_resources(home=str(home), endpoint=url, policy=policy))
+        versions = VersionReader(instance=instance)
+        yield Driver(
+            home=home,
+            endpoint=url,
+            instance=instance,
+            definitions=definitions,
+            staleness=StalenessReader(definitions=definitions, versions=versions, policy=policy),
+            reporter=reporter or SilentReporter(),
+        )

@@ -1,0 +1,84 @@
+"""Gathers what the HTML report shows from the store's tables and the runs' folders. Does I/O.
+
+Belongs here: which table goes where. Does not: any figure or sentence (`evaluation.report`).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+from ws_pipeline.backbone.history import read_history
+from ws_pipeline.defs.assets.backbone import EMBEDDINGS, TRAINED
+from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.io_managers import table_key
+from ws_pipeline.defs.runs import find_model
+from ws_pipeline.evaluation.report_input import DROPPED_SCHEMA, LOSS_SCHEMA, ReportInput
+from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.recipes import recipe, to_dict
+from ws_pipeline.storage.store import Store
+
+
+def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInput:
+    """Put together the report on the first recipe of the results, with the others beside it."""
+    chosen = recipe(str(results["recipe"][0]))
+    corpus = store.tables.scan(table_key(SPLITS)).collect()
+    model_dir = find_model(home, chosen.name)
+    embeddings = store.tables.scan(table_key(EMBEDDINGS, chosen.name))
+    return ReportInput(
+        provenance={
+            "recipe": chosen.name,
+            "recipe digest": chosen.digest(),
+            "model": str(model_dir.relative_to(home)),
+            "training": to_dict(chosen.training),
+            "splits": to_dict(chosen.splits),
+        },
+        corpus=corpus,
+        results=results,
+        recipe=chosen.name,
+        dropped=count_dropped(Ledger(store=store)),
+        missing=_concat(store, "evaluation/properties_missing", results["recipe"].unique()),
+        predictions=_concat(store, "evaluation/properties_predictions", results["recipe"].unique()),
+        embeddings=embeddings.filter(pl.col("representation") == TRAINED)
+        .select("hub_id", pl.col("embedding").cast(pl.List(pl.Float32)))
+        .collect(),
+        losses=read_losses(model_dir.parent),
+    )
+
+
+def count_dropped(ledger: Ledger) -> pl.DataFrame:
+    """Repos that did not go through, by the stage that refused them and the reason."""
+    rows = refused_repos(ledger)
+    return (
+        rows.group_by("stage", "reason")
+        .agg(num_repos=pl.len().cast(pl.Int64))
+        .sort("stage", "reason")
+        .select(pl.col(name).cast(dtype) for name, dtype in DROPPED_SCHEMA.items())
+    )
+
+
+def refused_repos(ledger: Ledger) -> pl.DataFrame:
+    """One row per repo that did not go through: family, repo_id, stage, status, reason, detail."""
+    columns = ["family", "repo_id", "status", "reason", "detail"]
+    frames = [
+        ledger.read(family).filter(~pl.col("accepted")).select(*columns, stage=pl.lit("ledger"))
+        for family in ledger.families()
+    ]
+    empty = pl.DataFrame(schema=dict.fromkeys([*columns, "stage"], pl.String))
+    return pl.concat([empty, *frames]).sort("family", "repo_id")
+
+
+def read_losses(folder: Path) -> pl.DataFrame:
+    """The training's curves as (step, name, value)."""
+    rows = [
+        (point.step, name, float(value))
+        for point in read_history(folder)
+        for name, value in point.values.items()
+        if "loss" in name
+    ]
+    return pl.DataFrame(rows, schema=LOSS_SCHEMA, orient="row")
+
+
+def _concat(store: Store, prefix: str, names: Iterable[str]) -> pl.DataFrame:
+    keys = [key for name in sorted(names) if store.tables.exists(key := f"{prefix}/{name}")]
+    return pl.concat([store.tables.scan(key).collect() for key in keys])

@@ -1,0 +1,113 @@
+"""Where things lie and whom to ask, as Dagster resources that hand out domain objects.
+
+Belongs here: configuration to object. Does not: what is done with the objects. The environment is
+read when a run needs a value, never at import: `WS_HOME`, `WS_STORE`, `WS_HUB_ENDPOINT`,
+`MLFLOW_TRACKING_URI` stand in for a field that is left empty.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.server import serve_in_thread
+from ws_pipeline.recipes import DEFAULT_RECIPE, Recipe, recipe
+from ws_pipeline.storage.store import Store
+
+DEFAULT_HOME = ".ws"
+
+
+class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The folder that everything of a run lies under."""
+
+    path: str = Field(default="", description="Empty: $WS_HOME, else ./.ws")
+
+    @property
+    def folder(self) -> Path:
+        """The home, absolute."""
+        return Path(self.path or os.environ.get("WS_HOME") or DEFAULT_HOME).expanduser().absolute()
+
+
+class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The store: a folder or an S3 prefix."""
+
+    home: dg.ResourceDependency[HomeResource]
+    root: str = Field(default="", description="Empty: $WS_STORE, else <home>/store")
+
+    def open(self) -> Store:
+        """Open it; cheap, so each asset does."""
+        root = self.root or os.environ.get("WS_STORE") or str(self.home.folder / "store")
+        return Store.open(root)
+
+
+class HubResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The hub: a URL, or the embedded one over `<home>/hub`, served while a run lives."""
+
+    home: dg.ResourceDependency[HomeResource]
+    endpoint: str = Field(
+        default="", description="Empty: $WS_HUB_ENDPOINT, else the embedded hub over <home>/hub"
+    )
+    _url: str = PrivateAttr(default="")
+
+    @contextmanager
+    def yield_for_execution(
+        self,
+        context: dg.InitResourceContext,  # noqa: ARG002 - its name is Dagster's
+    ) -> Iterator["HubResource"]:
+        """Serve the embedded hub as long as the run that asked for it."""
+        with serve_endpoint(self.home.folder, self.endpoint) as url:
+            self._url = url
+            yield self
+
+    def client(self) -> HubClient:
+        """A client of the hub; only inside a run."""
+        return HubClient(self._url)
+
+
+@contextmanager
+def serve_endpoint(home: Path, endpoint: str = "") -> Iterator[str]:
+    """Yield the hub's URL, serving `home/hub` on a free loopback port if there is no other hub."""
+    url = endpoint or os.environ.get("WS_HUB_ENDPOINT") or ""
+    if url:
+        yield url
+        return
+    folder = home / "hub"
+    folder.mkdir(parents=True, exist_ok=True)
+    with serve_in_thread(folder) as served:
+        yield served
+
+
+class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where training logs to. Never imports mlflow: the trainer does."""
+
+    home: dg.ResourceDependency[HomeResource]
+    tracking_uri: str = Field(
+        default="", description="Empty: $MLFLOW_TRACKING_URI, else SQLite in <home>/mlflow"
+    )
+    experiment: str = Field(default="ws_pipeline", description="One experiment for all recipes")
+    ui_url: str = Field(
+        default="http://127.0.0.1:5000", description="Where people open MLflow, for links"
+    )
+
+    def uri(self) -> str:
+        """The tracking URI; creates the folder of the embedded default."""
+        named = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if named:
+            return named
+        folder = self.home.folder / "mlflow"
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+class PolicyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Whose selection and split policy the corpus follows: the corpus is one, recipes are many."""
+
+    recipe: str = Field(default=DEFAULT_RECIPE, description="Name of a recipe")
+
+    def get(self) -> Recipe:
+        """The recipe whose policies count."""
+        return recipe(self.recipe)

@@ -1,0 +1,43 @@
+"""Folders of trainings, and which model of a recipe is the current one. Does I/O; no Dagster.
+
+`runs/<recipe>/<digest12>/` holds one training: the digest is the job's, over everything that
+decides the weights, so the same training lands in the same folder and goes on there, and another
+one never writes over it. `runs/<recipe>/current.json` names the folder of the latest one.
+"""
+
+import json
+from pathlib import Path
+
+from ws_pipeline.errors import MissingInputError
+
+POINTER = "current.json"
+
+
+def run_folder(home: Path, recipe_name: str, job_digest: str) -> Path:
+    """The folder of one training."""
+    return home / "runs" / recipe_name / job_digest[:12]
+
+
+def point_to(folder: Path) -> None:
+    """Make this training its recipe's current one."""
+    pointer = folder.parent / POINTER
+    staged = pointer.with_suffix(".tmp")
+    staged.write_text(json.dumps({"folder": folder.name}))
+    staged.replace(pointer)
+
+
+def find_model(home: Path, recipe_name: str) -> Path:
+    """The folder that `Backbone.from_pretrained` loads for a recipe.
+
+    Raises:
+        MissingInputError: If the recipe was not trained in this home.
+    """
+    pointer = home / "runs" / recipe_name / POINTER
+    if pointer.is_file():
+        folder = pointer.parent / str(json.loads(pointer.read_text())["folder"]) / "model"
+        if (folder / "model.safetensors").is_file():
+            return folder
+    raise MissingInputError(
+        f"There is no trained model of recipe {recipe_name!r} under {home}: "
+        f"run `ws-pipeline train --recipe {recipe_name}` first."
+    )
