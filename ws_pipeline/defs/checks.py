@@ -6,7 +6,8 @@ makes the asset nothing downstream starts after a failure; across runs the autom
 waits for them.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -34,7 +35,9 @@ PARTITIONS: Mapping[str, dg.PartitionsDefinition[Any] | None] = {
 IDENTITY = ["hub_id", "revision"]
 
 
-def blocking_check(**fields: Any) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
+def blocking_check(
+    **fields: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
     """`dg.asset_check` that blocks; keeps the notice that partitioned checks are in preview quiet."""
 
     def wrap(function: Callable[..., Any]) -> dg.AssetChecksDefinition:
