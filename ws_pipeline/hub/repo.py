@@ -13,6 +13,9 @@ import polars as pl
 from ws_pipeline.errors import Reason, RefusedError, StorageError
 from ws_pipeline.storage.snapshots import frame_digest as digest_of_frame
 
+Schema = Mapping[str, Any]
+"""Column to polars type. Not ``pl.DataType``, which run-time type checks in tests cannot take."""
+
 KEY_SCHEMA: dict[str, pl.DataType] = {
     "hub_id": pl.String(),
     "repo_id": pl.String(),
@@ -125,9 +128,7 @@ def refuse(
     return {**_key(row), **verdict} | payload
 
 
-def build_frame(
-    rows: Iterable[Mapping[str, Any]], payload: Mapping[str, pl.DataType]
-) -> pl.DataFrame:
+def build_frame(rows: Iterable[Mapping[str, Any]], payload: Schema) -> pl.DataFrame:
     """Make a stage table: KEY_SCHEMA, then ``payload``; missing payload values become null.
 
     Rows are ordered by ``hub_id``, so equal content is an equal frame.
