@@ -7,6 +7,7 @@ gets it: a model costs what a model costs, and new data alone is no reason.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -17,10 +18,12 @@ from ws_pipeline.defs.assets.weights import LAYERS
 
 Condition = dg.AutomationCondition
 
-_CHANGED = (
-    Condition.newly_missing()
-    | Condition.any_deps_updated().replace("newly_updated", Condition.data_version_changed())
-).since_last_handled()
+# Replaced only below `any_deps_updated`: an update of the asset itself still resets it.
+_DEPS_CHANGED: Condition[Any] = Condition.any_deps_updated().replace(
+    "newly_updated", Condition.data_version_changed()
+)
+_NEWLY_MISSING: Condition[Any] = Condition.newly_missing()
+_CHANGED = (_NEWLY_MISSING | _DEPS_CHANGED).since_last_handled()
 _QUIET = ~Condition.any_deps_in_progress() & ~Condition.in_progress()
 
 WHEN_INPUTS_CHANGED = (

@@ -38,7 +38,7 @@ IDENTITY = ["hub_id", "revision"]
 def blocking_check(
     **fields: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
-    """`dg.asset_check` that blocks; keeps the notice that partitioned checks are in preview quiet."""
+    """`dg.asset_check` that blocks; the notice that partitioned checks are in preview is quiet."""
 
     def wrap(function: Callable[..., Any]) -> dg.AssetChecksDefinition:
         with warnings.catch_warnings():

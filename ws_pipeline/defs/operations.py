@@ -326,7 +326,8 @@ def publish_zoo(home: Path, *, name: str, owner: str = "zoo") -> int:
             f"The zoo {name!r} is not trained under {home}: "
             f"run `ws-pipeline zoo train {name}` first."
         )
-    return publish(folder, folder.parents[1] / "hub", owner)
+    num_published: int = publish(folder, folder.parents[1] / "hub", owner)
+    return num_published
 
 
 def demo(

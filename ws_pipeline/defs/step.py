@@ -77,6 +77,7 @@ class Step:
             RETRY_TAG: str(count_retryable(frame)),
         }
         version = data_version or table_version(_require(frame), self.partition)
+        value: dict[str, Any] = {} if frame is None else {"value": frame}
         return dg.MaterializeResult(
             metadata={
                 **counts,
@@ -86,7 +87,7 @@ class Step:
             },
             data_version=dg.DataVersion(version),
             tags=tags,
-            **({} if frame is None else {"value": frame}),
+            **value,
         )
 
 
