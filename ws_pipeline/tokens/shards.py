@@ -7,25 +7,34 @@ headers of the source files; that is all :func:`unpack_model` needs. Not here: t
 
 import io
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ws_pipeline.errors import IntegrityError, RefusedError
+from ws_pipeline.errors import RefusedError
+from ws_pipeline.hub.repo import KEY_SCHEMA
 from ws_pipeline.storage.blobs import BlobRef
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.records import (
-    TOKEN_LAYER_STRUCT,
-    TokenLayer,
-    token_layer_from_record,
-    token_layer_to_record,
-)
-from ws_pipeline.tokens.shard_format import SourceFile, open_shard, restore_files, write_shard
+from ws_pipeline.tokens.manifests import describe_shard, read_sources, read_token_layers
+from ws_pipeline.tokens.pack_folder import pack_path, unpack_path
+from ws_pipeline.tokens.records import TOKEN_LAYER_STRUCT, TokenLayer
+from ws_pipeline.tokens.shard_format import open_shard, restore_files, write_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import LAYERS_VERSION, STAGE_SCHEMA, open_repo
+from ws_pipeline.weights.layers import LAYERS_VERSION, open_repo
 from ws_pipeline.weights.records import layer_from_record
+
+__all__ = [
+    "SHARDS_SCHEMA",
+    "SHARDS_STAGE",
+    "SHARDS_VERSION",
+    "pack_family",
+    "pack_model",
+    "pack_path",
+    "unpack_model",
+    "unpack_path",
+]
 
 SHARDS_STAGE = "tokens-shards"
 SHARDS_VERSION = f"{LAYERS_VERSION}.1"
@@ -35,7 +44,7 @@ IN_MEMORY_BYTES = 32 * 2**20
 """Models up to this size are packed in memory: no temporary file for each of thousands."""
 
 SHARDS_SCHEMA: dict[str, pl.DataType] = {
-    **STAGE_SCHEMA,
+    **KEY_SCHEMA,
     "manifest": pl.String(),
     "shard_sha256": pl.String(),
     "num_values": pl.Int64(),
@@ -111,40 +120,6 @@ def unpack_model(store: Store, tokens_manifest: Mapping[str, Any], out: Path) ->
         paths,
     )
     return sorted(paths.values())
-
-
-def describe_shard(checkpoint: Checkpoint, layers: tuple[TokenLayer, ...]) -> dict[str, Any]:
-    """Return the part of a manifest that says what a shard holds and what it was made from."""
-    return {
-        "num_values": sum(layer.num_values for layer in layers),
-        "num_params": sum(tensor.num_params for tensor in checkpoint.tensors.values()),
-        "layers": [token_layer_to_record(layer) for layer in layers],
-        "sources": [
-            {
-                "name": file.name,
-                "header_text": file.header_text,
-                "data_bytes": file.header.data_bytes,
-            }
-            for file in checkpoint.files
-        ],
-    }
-
-
-def read_sources(manifest: Mapping[str, Any]) -> list[SourceFile]:
-    """Return the source files of a manifest; their names must stay inside the folder they go to."""
-    sources = [SourceFile(**source) for source in manifest["sources"]]
-    for source in sources:
-        path = PurePosixPath(source.name)
-        if path.is_absolute() or ".." in path.parts or "\\" in source.name or not path.name:
-            raise IntegrityError(
-                f"A source file must have a relative name without '..', not {source.name!r}."
-            )
-    return sources
-
-
-def read_token_layers(manifest: Mapping[str, Any]) -> list[TokenLayer]:
-    """Return the token layers of a manifest or of a table's row."""
-    return [token_layer_from_record(record) for record in manifest["layers"]]
 
 
 def _pack_large(

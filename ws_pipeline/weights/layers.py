@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from ws_pipeline.errors import Reason, RefusedError, WeightsError
+from ws_pipeline.hub.repo import KEY_SCHEMA
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights.checkpoint import Checkpoint
@@ -32,17 +33,8 @@ LAYERS_STAGE = "weights-layers"
 LAYERS_VERSION = "1"
 """Raise it whenever a plan or a statistic changes for the same bytes."""
 
-STAGE_SCHEMA: dict[str, pl.DataType] = {
-    "hub_id": pl.String(),
-    "repo_id": pl.String(),
-    "revision": pl.String(),
-    "accepted": pl.Boolean(),
-    "reason": pl.String(),
-    "detail": pl.String(),
-    "reused": pl.Boolean(),
-}
 LAYERS_SCHEMA: dict[str, pl.DataType] = {
-    **STAGE_SCHEMA,
+    **KEY_SCHEMA,
     "plan_manifest": pl.String(),
     "num_params": pl.Int64(),
     "num_bytes": pl.Int64(),
