@@ -53,6 +53,8 @@ class BackboneConfig:
         layout: The token layout that the backbone is trained on.
         use_scale: Whether the encoder sees what the normalisation removed, and gives it back.
         max_positions: Rows of the three tables of the `learned` code; unused by the others.
+        window_size: Tokens of the windows that it was trained on; the trainer fills it in, so that
+            a saved backbone knows. 0 before training.
     """
 
     token_size: int = 64
@@ -66,6 +68,7 @@ class BackboneConfig:
     layout: Layout = "dense"
     use_scale: bool = True
     max_positions: tuple[int, int, int] = (16_384, 256, 16_384)
+    window_size: int = 0
 
     def __post_init__(self) -> None:
         """Check bounds.
@@ -79,6 +82,7 @@ class BackboneConfig:
         check_range(self, "num_heads", 1, self.width)
         check_range(self, "latent_size", 1, MAX_WIDTH)
         check_range(self, "projection_size", 0, MAX_WIDTH)
+        check_range(self, "window_size", 0, MAX_WINDOW)
         # JSON has no tuples; `from_pretrained` hands over what it read.
         object.__setattr__(self, "max_positions", tuple(self.max_positions))
         check_choice(self, "position_code", get_args(PositionCode))

@@ -41,24 +41,24 @@ class Losses(NamedTuple):
     scale: Tensor
 
 
-def backbone_loss(outputs: list[BackboneOutput], clean: Windows, config: LossConfig) -> Losses:
+def backbone_loss(output: BackboneOutput, clean: Windows, config: LossConfig) -> Losses:
     """Combine the losses of one batch.
 
     Args:
-        outputs: One per view, one or two of them; with two, the contrastive term pairs them.
+        output: Of one or two views of the windows, one view after the other along the batch axis;
+            with two, the contrastive term pairs them.
         clean: The windows that the views were made from.
         config: Weights of the terms.
     """
-    zero = clean.tokens.new_zeros(())
-    reconstruction = torch.stack(
-        [reconstruction_loss(o.prediction, clean, config) for o in outputs]
-    ).mean()
-    contrastive = zero
-    if len(outputs) == 2 and config.contrastive_weight > 0.0:
-        first, second = (o.projection for o in outputs)
-        if first is not None and second is not None:
-            contrastive = nt_xent_loss(first, second, temperature=config.temperature)
-    scale = torch.stack([scale_loss(o, clean) for o in outputs]).mean()
+    batch = clean.tokens.shape[0]
+    num_views = output.latents.shape[0] // batch
+    targets = Windows(*(torch.cat([part] * num_views) for part in clean))
+    contrastive = clean.tokens.new_zeros(())
+    if num_views == 2 and config.contrastive_weight > 0.0 and output.projection is not None:
+        first, second = output.projection[:batch], output.projection[batch:]
+        contrastive = nt_xent_loss(first, second, temperature=config.temperature)
+    reconstruction = reconstruction_loss(output.prediction, targets, config)
+    scale = scale_loss(output, targets)
     weight = config.contrastive_weight
     total = (1.0 - weight) * reconstruction + weight * contrastive + config.scale_weight * scale
     return Losses(total, reconstruction, contrastive, scale)

@@ -21,6 +21,9 @@ MIN_LOG_STD = -20.0
 """Log of about 2e-9: the log std of a constant layer, kept finite."""
 
 
+MAX_RATIO = 1e4
+"""Of mean to std; 56 is the largest among the matrices of the populations seen so far."""
+
 TYPICAL_LOG_STD, SPREAD_LOG_STD = -1.0, 3.0
 """Of 3,592 weight matrices of 44 families from public packages, 1 % to 99 % lie in -4.0 to 4.2."""
 
@@ -52,6 +55,18 @@ class ScaledTokens(NamedTuple):
 def squash(ratio: Tensor) -> Tensor:
     """Map any ratio into (-1, 1), the identity near zero; unlike tanh it still tells 5 from 50."""
     return ratio / (1.0 + ratio.abs())
+
+
+def scale_from_features(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Undo :meth:`ScaledTokens.features`: mean and std, each ``(..., 1)``.
+
+    Features that a decoder made up may lie outside of what they can be; the ratio is kept below
+    `MAX_RATIO` then.
+    """
+    limit = MAX_RATIO / (1.0 + MAX_RATIO)
+    squashed = features[..., :1].clamp(-limit, limit)
+    std = (features[..., 1:] * SPREAD_LOG_STD + TYPICAL_LOG_STD).exp()
+    return squashed / (1.0 - squashed.abs()) * std, std
 
 
 def normalize(

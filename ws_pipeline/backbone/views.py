@@ -15,14 +15,16 @@ from ws_pipeline.backbone.loss import Windows
 
 def make_views(
     clean: Windows, views: ViewConfig, loss: LossConfig, *, generator: torch.Generator
-) -> list[Windows]:
-    """Return the encoder's inputs for one step.
+) -> Windows:
+    """Return the encoder's inputs for one step, view after view along the batch axis.
 
     With a contrastive term: the original and a noisy view, as in the hub paper. Without: the noisy
     view alone, since a second pass would only teach what the first one does.
     """
     noisy = hide_tokens(add_noise(clean, views.noise, generator), views.hidden_tokens, generator)
-    return [clean, noisy] if loss.contrastive_weight > 0.0 else [noisy]
+    if loss.contrastive_weight == 0.0:
+        return noisy
+    return Windows(*(torch.cat(parts) for parts in zip(clean, noisy, strict=True)))
 
 
 def add_noise(clean: Windows, noise: float, generator: torch.Generator) -> Windows:

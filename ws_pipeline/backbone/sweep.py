@@ -1,0 +1,119 @@
+"""Walking over whole models in windows with a halo. No I/O of its own; models read themselves.
+
+A long model is cut into windows that overlap: each gives context of `halo` tokens on either side
+and keeps its inner part, so that the kept parts cover every token exactly once (the papers use
+window 512, halo 64). Memory does not depend on a model's size.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ws_pipeline.backbone.batches import to_windows
+from ws_pipeline.backbone.loss import Windows
+from ws_pipeline.errors import ConfigError
+from ws_pipeline.tokens.windows import TokenWindow
+
+BATCH_TOKENS = 8_192
+"""Tokens in one pass: 128 windows of 64; more is not faster on a CPU."""
+
+
+class SweptModel(Protocol):
+    """A model that hands out any run of its tokens, as ``tokens.windows.ModelTokens`` does."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the model."""
+
+    def read(self, start: int, stop: int) -> TokenWindow:
+        """Return the tokens [start, stop)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """One window of one model: what is read, and what is kept of it (token indices)."""
+
+    model: int
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+    @property
+    def kept(self) -> slice:
+        """The kept tokens as a slice of the window."""
+        return slice(self.keep_start - self.start, self.keep_stop - self.start)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweptBatch:
+    """Some chunks and their windows, padded to the longest; row i is chunk i."""
+
+    chunks: Sequence[Chunk]
+    windows: Windows
+
+    @property
+    def real(self) -> torch.Tensor:
+        """Tokens that hold a weight, ``(batch, window)``."""
+        return self.windows.mask.any(dim=-1)
+
+
+def plan_chunks(model: int, num_tokens: int, *, window: int, halo: int) -> Iterator[Chunk]:
+    """Cut one model into chunks of at most `window` tokens; the kept parts tile it.
+
+    Raises:
+        ConfigError: If the halos leave nothing of a window to keep.
+    """
+    if not 0 <= 2 * halo < window:
+        raise ConfigError(f"sweep: halo must lie in [0, window / 2), got {halo} for {window}")
+    stride = num_tokens if num_tokens <= window else window - 2 * halo
+    for keep_start in range(0, num_tokens, max(stride, 1)):
+        keep_stop = min(num_tokens, keep_start + stride)
+        yield Chunk(
+            model=model,
+            start=max(0, keep_start - halo),
+            stop=min(num_tokens, keep_stop + halo),
+            keep_start=keep_start,
+            keep_stop=keep_stop,
+        )
+
+
+def sweep_models(
+    models: Iterable[SweptModel], *, window: int, halo: int, device: torch.device
+) -> Iterator[SweptBatch]:
+    """Yield every model's chunks in order, many to a batch.
+
+    Args:
+        models: Opened one after the other, as the sweep comes to them.
+        window: Tokens that the backbone sees at once, halos included.
+        halo: Tokens of context on either side.
+        device: Where the windows go.
+    """
+    planned = (
+        (chunk, tokens)
+        for model, tokens in enumerate(models)
+        for chunk in plan_chunks(model, tokens.num_tokens, window=window, halo=halo)
+    )
+    size = max(1, BATCH_TOKENS // window)
+    while batch := list(islice(planned, size)):
+        windows = [tokens.read(chunk.start, chunk.stop) for chunk, tokens in batch]
+        yield SweptBatch(
+            chunks=[chunk for chunk, _ in batch], windows=to_windows(_pad(windows), device)
+        )
+
+
+def _pad(windows: Sequence[TokenWindow]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    """Stack windows, padded with zeros to the longest."""
+    longest = max(len(each.tokens) for each in windows)
+    batch = {}
+    for name in Windows._fields:
+        arrays = [getattr(each, name) for each in windows]
+        padded = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), dtype=arrays[0].dtype)
+        for row, array in zip(padded, arrays, strict=True):
+            row[: len(array)] = array
+        batch[name] = padded
+    return batch
