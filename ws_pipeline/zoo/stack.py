@@ -1,0 +1,140 @@
+"""Many modules of one shape as one: parameters stacked along a models axis, run by ``vmap``.
+
+All parameters of the models that share an optimiser's settings are one leaf ``(models,
+num_params)``: an optimiser of ``torch.optim`` then takes one step over few large tensors, whatever
+the number of models and layers. Buffers (BatchNorm statistics) are stacked and updated in place.
+Nothing flows between models, so one that diverges hurts no other. No I/O.
+
+Source: https://docs.pytorch.org/tutorials/intermediate/ensembling.html. We differ in the leaves,
+and in taking the gradient of the summed losses instead of ``vmap(grad)``.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from ws_pipeline.zoo.architectures import run_module
+from ws_pipeline.zoo.batches import IGNORED_LABEL
+
+State = dict[str, Tensor]
+"""A module's parameters and persistent buffers by name."""
+
+
+class _LogitsOf(nn.Module):
+    """Wrap a module so that ``functional_call`` returns its logits alone."""
+
+    def __init__(self, architecture: str, module: nn.Module) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.module = module
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return run_module(self.architecture, self.module, inputs)
+
+
+class Stack:
+    """Models that train side by side.
+
+    Args:
+        module: A module of the common shape; only its structure is used.
+        states: Initial state of each model.
+        group_sizes: How many consecutive models share each leaf of parameters.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        module: nn.Module,
+        states: Sequence[Mapping[str, Tensor]],
+        group_sizes: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        assert sum(group_sizes) == len(states)
+        self.num_models = len(states)
+        self._wrapped = _LogitsOf(architecture, module.to(dtype))
+        parameters = dict(module.named_parameters())
+        self._shapes = {name: parameter.shape for name, parameter in parameters.items()}
+        self._sizes = [parameter.numel() for parameter in parameters.values()]
+        flat = torch.stack([torch.cat([s[name].flatten() for name in parameters]) for s in states])
+        self.leaves = [
+            part.clone().requires_grad_() for part in flat.to(dtype).split([*group_sizes])
+        ]
+        kept = module.state_dict()
+        self.buffers = {
+            name: torch.stack([state[name] for state in states]).to(buffer.dtype)
+            for name, buffer in module.named_buffers()
+            if name in kept
+        }
+
+    @property
+    def num_params(self) -> int:
+        """Number of trained parameters of one model."""
+        return sum(self._sizes)
+
+    def forward(self, inputs: Tensor, *, training: bool) -> Tensor:
+        """Run every model on its own inputs ``(models, batch, ...)``.
+
+        In training, BatchNorm's running statistics move.
+
+        Returns:
+            Logits ``(models, batch, ..., classes)``.
+        """
+        self._wrapped.train(training)
+        flat = torch.cat(self.leaves)
+        parameters = {
+            f"module.{name}": part.view(self.num_models, *shape)
+            for (name, shape), part in zip(
+                self._shapes.items(), flat.split(self._sizes, dim=1), strict=True
+            )
+        }
+        buffers = {f"module.{name}": buffer for name, buffer in self.buffers.items()}
+        logits: Tensor = vmap(self._run_one, randomness="error")(parameters, buffers, inputs)
+        return logits
+
+    def _run_one(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor
+    ) -> Tensor:
+        output: Tensor = functional_call(self._wrapped, (parameters, buffers), (inputs,))
+        return output
+
+    def state(self, index: int) -> State:
+        """Copy out one model's parameters and buffers."""
+        with torch.no_grad():
+            flat = torch.cat(self.leaves)[index]
+        parts = zip(self._shapes.items(), flat.split(self._sizes), strict=True)
+        state = {name: part.view(shape).clone() for (name, shape), part in parts}
+        return state | {name: buffer[index].clone() for name, buffer in self.buffers.items()}
+
+    def finite(self) -> Tensor:
+        """Tell which models have only finite parameters: ``(models,)``."""
+        with torch.no_grad():
+            return torch.cat([leaf.isfinite().all(dim=1) for leaf in self.leaves])
+
+
+def losses_of(logits: Tensor, labels: Tensor, smoothing: Tensor | None = None) -> Tensor:
+    """Average the cross entropy of each model over its labels: ``(models,)``.
+
+    Args:
+        smoothing: Label smoothing of each model ``(models,)``; None for none at all.
+    """
+    num_models = len(labels)
+    rows = logits.reshape(-1, logits.shape[-1])
+    entropy = F.cross_entropy(
+        rows, labels.reshape(-1), reduction="none", ignore_index=IGNORED_LABEL
+    ).view(num_models, -1)
+    counted = (labels != IGNORED_LABEL).view(num_models, -1)
+    if smoothing is not None:
+        even = -F.log_softmax(rows, dim=-1).mean(dim=-1).view(num_models, -1) * counted
+        entropy = (1 - smoothing[:, None]) * entropy + smoothing[:, None] * even
+    return entropy.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+def accuracies_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Share of each model's labels that it gets right: ``(models,)``."""
+    counted = (labels != IGNORED_LABEL).flatten(1)
+    right = (logits.argmax(dim=-1) == labels).flatten(1) & counted
+    return right.sum(dim=1) / counted.sum(dim=1).clamp(min=1)

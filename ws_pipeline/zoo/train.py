@@ -1,0 +1,364 @@
+"""Train a zoo into a folder: repos, predictions, one index. Resumable population by population.
+
+::
+
+    repos/<name>/             config.json, model.safetensors, README.md
+    predictions/<population>.safetensors   name -> predicted test labels, uint8
+    populations/<population>-<digest>.parquet   rows of a finished population, written last
+    index.parquet             all rows
+    summary.json              written last: the zoo is complete
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import rmtree
+
+import polars as pl
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ws_pipeline.zoo.architectures import (
+    ARCHITECTURES,
+    build_module,
+    describe_module,
+    published_names,
+)
+from ws_pipeline.zoo.cards import CardFacts, generating_factors, write_card
+from ws_pipeline.zoo.config import FORMAT_VERSION, GridConfig, ZooConfig, digest_of
+from ws_pipeline.zoo.datasets import load_dataset
+from ws_pipeline.zoo.grid import ModelPlan, plan_zoo
+from ws_pipeline.zoo.publish import (
+    INDEX_FILE,
+    REPOS_FOLDER,
+    read_weights,
+    write_if_changed,
+    write_repo,
+)
+from ws_pipeline.zoo.stack import State
+from ws_pipeline.zoo.training import Checkpoint, Progress, TrainedModel, train_stack
+
+SUMMARY_FILE = "summary.json"
+MAX_STACK_MODELS = 64
+"""Most models of one stack. More gain nothing: from 16 on the time per model is flat on a CPU."""
+
+INDEX_SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "name": pl.String,
+    "owner": pl.String,
+    "model_id": pl.String,
+    "population": pl.String,
+    "family": pl.String,
+    "dataset": pl.String,
+    "stage": pl.String,
+    "epoch": pl.Int64,
+    "is_final": pl.Boolean,
+    "base_model": pl.String,
+    "root": pl.String,
+    "status": pl.String,
+    "diverged_epoch": pl.Int64,
+    "num_params": pl.Int64,
+    "num_bytes": pl.Int64,
+    "accuracy": pl.Float64,
+    "train_accuracy": pl.Float64,
+    "val_accuracy": pl.Float64,
+    "loss": pl.Float64,
+    "generalization_gap": pl.Float64,
+    "factors": pl.String,
+    "train_losses": pl.List(pl.Float64),
+    "val_accuracies": pl.List(pl.Float64),
+}
+"""One row per published repo, and one per model that diverged or whose parent did."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZooSummary:
+    """What a zoo came to.
+
+    Args:
+        num_models: Published repos, checkpoints included.
+        num_trained: Models that were trained to the end.
+        num_diverged: Models that were not.
+        families: Repos per architecture.
+        seconds: Wall time of each population's training.
+        reused: Whether the folder was complete already.
+    """
+
+    name: str
+    digest: str
+    folder: str
+    num_models: int
+    num_trained: int
+    num_diverged: int
+    num_params: int
+    families: Mapping[str, int]
+    seconds: Mapping[str, float]
+    reused: bool
+
+
+def train_zoo(
+    config: ZooConfig, folder: Path, *, num_workers: int = 2, show_progress: bool | None = None
+) -> ZooSummary:
+    """Train a zoo, or take up where an earlier run was stopped.
+
+    Each worker is a thread that trains whole populations with one torch thread: no barriers between
+    cores inside an operation, and results that do not depend on the number of cores.
+
+    Args:
+        show_progress: Whether to draw a bar; None draws it on a terminal only.
+    """
+    found = read_summary(folder, config)
+    if found is not None:
+        return found
+    plans = plan_zoo(config)
+    (folder / "populations").mkdir(parents=True, exist_ok=True)
+    total = sum(plan.num_epochs for population in plans.values() for plan in population)
+    seconds: dict[str, float] = {}
+    hide = None if show_progress is None else not show_progress
+    with tqdm(total=total, desc=f"zoo {config.name}", unit="model-epoch", disable=hide) as bar:
+
+        def train(grid: GridConfig) -> pl.DataFrame:
+            start = time.perf_counter()
+            rows = _train_population(config, plans[grid.name], folder, bar.update)
+            seconds[grid.name] = round(time.perf_counter() - start, 2)
+            return rows
+
+        with _one_torch_thread():
+            tables = _run_in_order(config.populations, train, num_workers)
+    index = pl.concat([tables[grid.name] for grid in config.populations])
+    _remove_strangers(folder, config, plans, index)
+    index.write_parquet(folder / f"{INDEX_FILE}.part")
+    (folder / f"{INDEX_FILE}.part").replace(folder / INDEX_FILE)
+    summary = _summarize(config, folder, index, seconds)
+    write_if_changed(folder / SUMMARY_FILE, (json.dumps(asdict(summary), indent=2) + "\n").encode())
+    return summary
+
+
+def read_summary(folder: Path, config: ZooConfig | None = None) -> ZooSummary | None:
+    """Read a finished zoo's summary; None when there is none, or it is of another config."""
+    path = folder / SUMMARY_FILE
+    if not path.is_file() or not (folder / INDEX_FILE).is_file():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if config is not None and stored["digest"] != config.digest:
+        return None
+    return ZooSummary(**{**stored, "folder": str(folder), "reused": True})
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_in_order(
+    grids: Sequence[GridConfig], train: Callable[[GridConfig], pl.DataFrame], num_workers: int
+) -> dict[str, pl.DataFrame]:
+    """Run populations side by side, each after its parent population."""
+    tables: dict[str, pl.DataFrame] = {}
+    waiting = list(grids)
+    running: dict[Future[pl.DataFrame], str] = {}
+    with ThreadPoolExecutor(num_workers) as pool:
+        while waiting or running:
+            ready = [g for g in waiting if g.parent is None or g.parent.population in tables]
+            for grid in ready:
+                running[pool.submit(train, grid)] = grid.name
+                waiting.remove(grid)
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                tables[running.pop(done)] = done.result()
+    return tables
+
+
+def _population_digest(config: ZooConfig, plans: Sequence[ModelPlan]) -> str:
+    models = [[plan.model_id, *plan.keep_epochs] for plan in plans]
+    return digest_of([FORMAT_VERSION, config.name, config.owner, config.licence, models])
+
+
+def _train_population(
+    config: ZooConfig, plans: Sequence[ModelPlan], folder: Path, progress: Progress
+) -> pl.DataFrame:
+    name = plans[0].population
+    digest = _population_digest(config, plans)[:12]
+    record = folder / "populations" / f"{name}-{digest}.parquet"
+    if record.is_file():
+        progress(sum(plan.num_epochs for plan in plans))
+        return pl.read_parquet(record)
+    rows: list[dict[str, object]] = []
+    predictions: dict[str, Tensor] = {}
+    for stack in _stacks_of(plans):
+        trained = _train_one_stack(stack, folder, progress)
+        writer = _RepoWriter(config, stack[0], folder)
+        for model in trained:
+            rows += writer.write_model(model, predictions)
+    (folder / "predictions").mkdir(exist_ok=True)
+    write_if_changed(folder / "predictions" / f"{name}.safetensors", save(predictions))
+    table = pl.DataFrame(rows, schema=dict(INDEX_SCHEMA))
+    part = record.with_name(f".{record.name}.{os.getpid()}-{threading.get_ident()}")
+    table.write_parquet(part)
+    part.replace(record)
+    return table
+
+
+def _stacks_of(plans: Sequence[ModelPlan]) -> list[list[ModelPlan]]:
+    """Group plans whose models can train in one stack: all that share their sizes."""
+    shapes: dict[str, list[ModelPlan]] = {}
+    for plan in plans:
+        shapes.setdefault(digest_of(dict(plan.sizes)), []).append(plan)
+    return [
+        members[start : start + MAX_STACK_MODELS]
+        for members in shapes.values()
+        for start in range(0, len(members), MAX_STACK_MODELS)
+    ]
+
+
+def _train_one_stack(
+    plans: Sequence[ModelPlan], folder: Path, progress: Progress
+) -> list[TrainedModel]:
+    """Train the plans whose parents came through; the others come back without a checkpoint."""
+    dataset = load_dataset(plans[0].dataset)
+    parents: dict[str, State] = {}
+    for plan in plans:
+        if plan.parent is not None and plan.parent.model_id not in parents:
+            repo = folder / REPOS_FOLDER / plan.parent.name
+            if repo.is_dir():
+                parents[plan.parent.model_id] = _read_state(plan.parent, repo)
+    able = [plan for plan in plans if plan.parent is None or plan.parent.model_id in parents]
+    trained = train_stack(able, dataset, parents=parents, progress=progress) if able else []
+    results = {model.plan.model_id: model for model in trained}
+    return [results.get(plan.model_id, TrainedModel(plan=plan)) for plan in plans]
+
+
+def _read_state(plan: ModelPlan, repo: Path) -> State:
+    """Read a published model back under its module's own tensor names."""
+    module = build_module(plan.architecture, plan.sizes, load_dataset(plan.dataset), seed=0)
+    published = read_weights(repo)
+    return {own: published[name] for own, name in published_names(module).items()}
+
+
+class _RepoWriter:
+    """Writes the models of one stack: they share names of tensors and config.json."""
+
+    def __init__(self, config: ZooConfig, plan: ModelPlan, folder: Path) -> None:
+        self.zoo = config
+        self.folder = folder / REPOS_FOLDER
+        self.entry = ARCHITECTURES[plan.architecture]
+        module: nn.Module = build_module(
+            plan.architecture, plan.sizes, load_dataset(plan.dataset), seed=0
+        )
+        self.names = published_names(module)
+        self.config = describe_module(module, plan.architecture)
+        self.num_params = sum(parameter.numel() for parameter in module.parameters())
+
+    def write_model(
+        self, model: TrainedModel, predictions: dict[str, Tensor]
+    ) -> list[dict[str, object]]:
+        """Write one model's checkpoints, each descending from the one before."""
+        plan = model.plan
+        base = plan.parent.name if plan.parent is not None else ""
+        rows = []
+        for checkpoint in model.checkpoints:
+            is_final = checkpoint.epoch == plan.num_epochs
+            name = plan.name if is_final else f"{plan.name}-epoch{checkpoint.epoch}"
+            num_bytes = self._write_checkpoint(plan, checkpoint, name, base)
+            predictions[name] = checkpoint.predictions
+            rows.append(
+                {
+                    **self._row(model, name, checkpoint.epoch, base),
+                    **checkpoint.metrics,
+                    "is_final": is_final,
+                    "status": "trained",
+                    "num_bytes": num_bytes,
+                }
+            )
+            base = name
+        if model.diverged_epoch or not model.checkpoints:
+            status = "diverged" if model.diverged_epoch else "parent_diverged"
+            row = self._row(model, plan.name, model.diverged_epoch, base)
+            rows.append({**row, "is_final": True, "status": status, "num_bytes": 0})
+        return rows
+
+    def _write_checkpoint(
+        self, plan: ModelPlan, checkpoint: Checkpoint, name: str, base_model: str
+    ) -> int:
+        facts = CardFacts(
+            repo=name,
+            zoo=self.zoo.name,
+            owner=self.zoo.owner,
+            licence=self.zoo.licence,
+            library=self.entry.library,
+            pipeline_tag=self.entry.pipeline_tag,
+            base_model=base_model,
+            epoch=checkpoint.epoch,
+            num_params=self.num_params,
+            metrics=checkpoint.metrics,
+        )
+        state = {self.names[own]: tensor for own, tensor in checkpoint.state.items()}
+        card = write_card(plan, facts)
+        return write_repo(self.folder / name, state, config=self.config, card=card)
+
+    def _row(
+        self, model: TrainedModel, name: str, epoch: int, base_model: str
+    ) -> dict[str, object]:
+        plan = model.plan
+        return {
+            "name": name,
+            "owner": self.zoo.owner,
+            "model_id": plan.model_id,
+            "population": plan.population,
+            "family": plan.architecture,
+            "dataset": plan.dataset,
+            "stage": "pretrain" if plan.parent is None else "finetune",
+            "epoch": epoch,
+            "base_model": base_model,
+            "root": plan.root.name,
+            "diverged_epoch": model.diverged_epoch,
+            "num_params": self.num_params,
+            "factors": json.dumps(generating_factors(plan), sort_keys=True),
+            "train_losses": model.train_losses[:epoch],
+            "val_accuracies": model.val_accuracies[:epoch],
+        }
+
+
+def _remove_strangers(
+    folder: Path, config: ZooConfig, plans: Mapping[str, list[ModelPlan]], index: pl.DataFrame
+) -> None:
+    """Delete what an earlier config left: this folder is one zoo."""
+    repos = folder / REPOS_FOLDER
+    kept = set(index.filter(pl.col("status") == "trained")["name"])
+    for repo in repos.iterdir() if repos.is_dir() else ():
+        if repo.name not in kept:
+            rmtree(repo)
+    records = {f"{name}-{_population_digest(config, plans[name])[:12]}.parquet" for name in plans}
+    for record in (folder / "populations").iterdir():
+        if record.name not in records:
+            record.unlink()
+
+
+def _summarize(
+    config: ZooConfig, folder: Path, index: pl.DataFrame, seconds: Mapping[str, float]
+) -> ZooSummary:
+    trained = index.filter(pl.col("status") == "trained")
+    counts = trained.group_by("family").len().sort("family")
+    return ZooSummary(
+        name=config.name,
+        digest=config.digest,
+        folder=str(folder),
+        num_models=len(trained),
+        num_trained=trained["is_final"].sum(),
+        num_diverged=(index["status"] == "diverged").sum(),
+        num_params=int(trained["num_params"].sum()),
+        families=dict(counts.iter_rows()),
+        seconds={grid.name: seconds[grid.name] for grid in config.populations},
+        reused=False,
+    )
