@@ -63,7 +63,7 @@ class EvaluationConfig:
             _check(name, getattr(self, name), 3, 1_000_000)
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
+def _check(name: str, value: int | float, low: int | float, high: int | float) -> None:
     """Refuse a value outside ``[low, high]``."""
     if not low <= value <= high:
         raise ConfigError(f"evaluation: {name} must lie in [{low:g}, {high:g}], got {value!r}")

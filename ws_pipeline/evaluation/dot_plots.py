@@ -16,6 +16,7 @@ from ws_pipeline.evaluation.features import HYPER_PARAMETERS, STATISTICS, UNTRAI
 from ws_pipeline.evaluation.labels import feature_label, format_number, metric_label, target_label
 
 Figure = dict[str, Any]
+"""``data`` and ``layout`` of plotly.js, and ``legend``: label, color, mark, traces of each key."""
 
 # Okabe & Ito's palette, safe for colour-blind readers; https://jfly.uni-koeln.de/color/
 PALETTE = (
@@ -37,14 +38,22 @@ _COLOURS = {
     HYPER_PARAMETERS: "#009e73",
     UNTRAINED: "#9aa3ad",
 }
-SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "x")
+MARKS = {
+    "circle": "●",
+    "diamond": "◆",
+    "square": "■",
+    "cross": "✚",
+    "triangle-up": "▲",
+    "x": "✖",
+}
+SYMBOLS = tuple(MARKS)
+"""plotly.js' symbols, and the characters that stand for them in the legend."""
 
 MAX_LABEL_CHARS = 80
 MAX_TICK_CHARS = 24
 
 _ROW_PIXELS = 34
 _FRAME_PIXELS = 96
-_LEGEND_PIXELS = 34
 
 # R^2 falls without bound; an axis that follows it hides everything between 0 and 1.
 _LOWEST_R2_SHOWN = -0.5
@@ -63,11 +72,11 @@ def score_figure(rows: pl.DataFrame) -> Figure | None:
     traces = [
         trace
         for place, name in enumerate(names)
-        for trace in _traces(rows[place], [place], name, "circle", axis)
+        for trace in _traces(rows[place], [float(place)], name, "circle", axis)
     ]
     layout = _layout(rows, axis, [feature_label(name) for name in names])
-    layout |= {"height": _FRAME_PIXELS + _ROW_PIXELS * len(names), "showlegend": False}
-    return {"data": traces, "layout": layout}
+    layout["height"] = _FRAME_PIXELS + _ROW_PIXELS * len(names)
+    return {"data": traces, "layout": layout, "legend": []}
 
 
 def grouped_figure(
@@ -87,18 +96,33 @@ def grouped_figure(
     groups = rows[by].unique(maintain_order=True).to_list()
     shown = [name for name in features if name in rows["features"]]
     axis = _axis_range(rows, reference)
-    traces = []
+    traces: list[Figure] = []
+    legend = []
     for index, name in enumerate(shown):
         part = rows.filter(pl.col("features") == name)
         shift = (index - (len(shown) - 1) / 2) * _GROUP_SPREAD / len(shown)
         places = [groups.index(value) + shift for value in part[by]]
-        traces.extend(_traces(part, places, name, SYMBOLS[index % len(SYMBOLS)], axis))
+        symbol = SYMBOLS[index % len(SYMBOLS)]
+        own = _traces(part, places, name, symbol, axis)
+        numbers = list(range(len(traces), len(traces) + len(own)))
+        legend.append(legend_key(feature_label(name), _colour(name), symbol, numbers))
+        traces.extend(own)
     layout = _layout(rows, axis, [_group_label(group, by) for group in groups])
-    layout["height"] = _FRAME_PIXELS + _LEGEND_PIXELS + (14 + 13 * len(shown)) * len(groups)
-    layout["showlegend"] = True
+    layout["height"] = _FRAME_PIXELS + (14 + 13 * len(shown)) * len(groups)
     if reference is not None:
         layout["shapes"] = [_vertical_line(reference)]
-    return {"data": traces, "layout": layout}
+    return {"data": traces, "layout": layout, "legend": legend}
+
+
+def legend_key(label: str, colour: str, symbol: str, traces: Sequence[int]) -> Figure:
+    """Return a key of the page's legend; the page escapes the label."""
+    mark = MARKS.get(symbol, "▬")
+    return {"label": label[:MAX_LABEL_CHARS], "color": colour, "mark": mark, "traces": list(traces)}
+
+
+def _colour(name: str) -> str:
+    """Return the colour of a representation or control."""
+    return _COLOURS.get(name, _JOINED_COLOUR if "+" in name else _CONTROL_COLOUR)
 
 
 def escape_label(text: str, max_chars: int = MAX_LABEL_CHARS) -> str:
@@ -144,12 +168,11 @@ def _traces(
 
     A value below the axis becomes an arrow at its edge with the number beside it.
     """
-    colour = _COLOURS.get(name, _JOINED_COLOUR if "+" in name else _CONTROL_COLOUR)
+    colour = _colour(name)
     values, low, high = _bound(rows, "value"), _bound(rows, "low"), _bound(rows, "high")
     label = feature_label(name)
     shared = {
         "type": "scatter",
-        "legendgroup": label,
         "hovertemplate": (
             f"{label} %{{customdata[0]:.3f}} [%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}],"
             " %{customdata[3]} models<extra></extra>"
@@ -178,7 +201,6 @@ def _traces(
     arrows = {
         **shared,
         "mode": "markers+text",
-        "showlegend": False,
         "x": [axis[0] + _EDGE_SHARE * (axis[1] - axis[0])] * int(hidden.sum()),
         "y": np.asarray(places)[hidden].tolist(),
         "customdata": numbers[hidden].tolist(),

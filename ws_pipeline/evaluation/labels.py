@@ -79,15 +79,15 @@ def format_interval(low: float | None, high: float | None) -> str:
     return f"[{format_number(low)}, {format_number(high)}]"
 
 
-def format_count(value: float) -> str:
+def format_count(value: int | float) -> str:
     """Return a count with thin spaces between thousands."""
     return f"{int(value):,}".replace(",", "\u202f")
 
 
-def format_bytes(num_bytes: float) -> str:
+def format_bytes(num_bytes: int | float) -> str:
     """Return a size in binary units."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
-    step = 0
+    num_bytes, step = float(num_bytes), 0
     while num_bytes >= 1024 and step < len(units) - 1:
         num_bytes /= 1024
         step += 1

@@ -9,6 +9,7 @@ split only.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -85,8 +86,8 @@ class _Population:
     config: EvaluationConfig
     context: ResultContext
     truth: Mapping[str, FloatArray]
-    lineages: NDArray[np.str_]
-    families: NDArray[np.str_]
+    lineages: NDArray[Any]
+    families: NDArray[Any]
     splits: Mapping[str, BoolArray]
 
 

@@ -30,6 +30,7 @@ TARGETS = ("parent", "child", "lineage", "family", "lineage_in_family")
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,7 @@ class _Search:
     relevant: BoolArray
     gallery: BoolArray
     lineages: list[str]
-    ranks: Mapping[str, NDArray[np.int64]]
+    ranks: Mapping[str, IntArray]
 
 
 def evaluate_retrieval(
@@ -150,8 +151,8 @@ def relation_masks(corpus: pl.DataFrame, edges: pl.DataFrame) -> dict[str, BoolA
 
 
 def rank_neighbours(
-    vectors: FloatArray, queries: NDArray[np.int64], generator: np.random.Generator
-) -> NDArray[np.int64]:
+    vectors: FloatArray, queries: IntArray, generator: np.random.Generator
+) -> IntArray:
     """Return the place of every model in each query's list, nearest first, by cosine.
 
     Ties are broken at random: in a corpus sorted by family, mere order would find relatives.
@@ -170,9 +171,7 @@ def rank_neighbours(
     return ranks
 
 
-def hits_within(
-    ranks: NDArray[np.int64], relevant: BoolArray, gallery: BoolArray, k: int
-) -> FloatArray:
+def hits_within(ranks: IntArray, relevant: BoolArray, gallery: BoolArray, k: int) -> FloatArray:
     """Return 1 where a relative is among the k nearest of the gallery, ``(queries,)``."""
     hits = np.zeros(len(ranks))
     for row, order in enumerate(np.argsort(ranks, axis=1)):
@@ -181,7 +180,7 @@ def hits_within(
     return hits
 
 
-def expected_hits(num_relevant: FloatArray, num_gallery: FloatArray, k: int) -> FloatArray:
+def expected_hits(num_relevant: IntArray, num_gallery: IntArray, k: int) -> FloatArray:
     """Return the chance of a hit in a random order: 1 - C(N - R, k) / C(N, k), ``(queries,)``."""
     from scipy.stats import hypergeom
 
@@ -195,9 +194,9 @@ def _rank_within_families(
     pooled: tuple[FeatureTable, ...],
     layers: pl.DataFrame,
     usable: BoolArray,
-    queries: NDArray[np.int64],
+    queries: IntArray,
     generator: np.random.Generator,
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, IntArray]:
     """Return ranks from vectors standardised within the query's family, s(W) concatenated."""
     families = corpus["family"].to_numpy().astype(str)
     ranks = {t.name: np.zeros((len(queries), len(corpus)), dtype=np.int64) for t in pooled}

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from ws_pipeline.evaluation.dot_plots import PALETTE, SYMBOLS, Figure, escape_label
+from ws_pipeline.evaluation.dot_plots import PALETTE, SYMBOLS, Figure, escape_label, legend_key
 from ws_pipeline.evaluation.features import embedding_features
 from ws_pipeline.evaluation.labels import target_label
 from ws_pipeline.evaluation.probes import standardize
@@ -34,7 +34,7 @@ def map_figure(corpus: pl.DataFrame, embeddings: pl.DataFrame) -> Figure | None:
         "yaxis": {"title": {"text": f"second, {share[1]:.0%}"}},
         "hovermode": "closest",
     }
-    return {"data": _family_traces(points, "%{text}<extra></extra>"), "layout": layout}
+    return _family_figure(points, "%{text}<extra></extra>", layout)
 
 
 def prediction_figure(predictions: pl.DataFrame) -> Figure | None:
@@ -65,7 +65,7 @@ def prediction_figure(predictions: pl.DataFrame) -> Figure | None:
             }
         ],
     }
-    return {"data": _family_traces(points, hover), "layout": layout}
+    return _family_figure(points, hover, layout)
 
 
 def loss_figure(losses: pl.DataFrame) -> Figure | None:
@@ -73,61 +73,57 @@ def loss_figure(losses: pl.DataFrame) -> Figure | None:
     finite = losses.filter(pl.col("value").is_finite())
     if finite.is_empty():
         return None
-    traces = []
+    traces, legend = [], []
     for index, ((name,), part) in enumerate(finite.group_by("name", maintain_order=True)):
         curve = _thin(part.sort("step"))
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": escape_label(str(name)),
                 "x": curve["step"].to_list(),
                 "y": curve["value"].to_list(),
                 "line": {"color": PALETTE[index % len(PALETTE)], "width": 1.6},
             }
         )
+        legend.append(legend_key(str(name), PALETTE[index % len(PALETTE)], "line", [index]))
     layout = {
         "height": 340,
         "xaxis": {"title": {"text": "step"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "loss"}},
-        "showlegend": True,
     }
-    return {"data": traces, "layout": layout}
+    return {"data": traces, "layout": layout, "legend": legend}
 
 
-def _family_traces(points: pl.DataFrame, hover: str) -> list[Figure]:
-    """Return one trace per family, the largest first; those beyond the palette share one colour."""
+def _family_figure(points: pl.DataFrame, hover: str, layout: Figure) -> Figure:
+    """Return one trace per family, the largest first; those beyond the palette share one."""
     points = _thin(points)
-    families = (
-        points["family"]
-        .value_counts(sort=True)
-        .sort(["count", "family"], descending=[True, False])["family"]
-    )
+    counts = points["family"].value_counts(sort=True)
+    families = counts.sort(["count", "family"], descending=[True, False])["family"]
     named = families.head(len(PALETTE)).to_list()
     groups = [(name, points.filter(pl.col("family") == name)) for name in named]
     others = points.filter(~pl.col("family").is_in(named))
     if len(others):
         groups.append((f"{len(families) - len(named)} other families", others))
-    return [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": escape_label(name),
-            "x": part["x"].to_list(),
-            "y": part["y"].to_list(),
-            "text": [
-                f"{escape_label(repo)} ({split})" for repo, split in part["repo_id", "split"].rows()
-            ],
-            "hovertemplate": hover,
-            "marker": {
-                "color": PALETTE[index] if index < len(named) else _OTHER_COLOUR,
-                "symbol": SYMBOLS[index % len(SYMBOLS)],
-                "size": 7,
-                "opacity": 0.75,
-            },
-        }
-        for index, (name, part) in enumerate(groups)
-    ]
+    traces, legend = [], []
+    for index, (name, part) in enumerate(groups):
+        colour = PALETTE[index] if index < len(named) else _OTHER_COLOUR
+        symbol = SYMBOLS[index % len(SYMBOLS)]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": part["x"].to_list(),
+                "y": part["y"].to_list(),
+                "text": [
+                    f"{escape_label(repo)} ({split})"
+                    for repo, split in part["repo_id", "split"].rows()
+                ],
+                "hovertemplate": hover,
+                "marker": {"color": colour, "symbol": symbol, "size": 7, "opacity": 0.75},
+            }
+        )
+        legend.append(legend_key(name, colour, symbol, [index]))
+    return {"data": traces, "layout": layout, "legend": legend}
 
 
 def _thin(rows: pl.DataFrame) -> pl.DataFrame:

@@ -29,7 +29,8 @@ from ws_pipeline.evaluation.tables import model_range
 _METRICS = ("r2", "recall@1", "relative_error")
 _SHOWN_CONTROLS = (STATISTICS, HYPER_PARAMETERS, UNTRAINED)
 _FLOOR = "floor"
-_HEADERS = {HYPER_PARAMETERS: "hyper-params", UNTRAINED: "untrained"}
+_NARROWEST = 0.005  # an interval below the second decimal is not shown
+_HEADERS = {HYPER_PARAMETERS: "hyper-par.", UNTRAINED: "untrained"}
 
 
 def render_results_table(results: pl.DataFrame, *, recipe: str | None = None) -> RichTable:
@@ -51,21 +52,24 @@ def render_results_table(results: pl.DataFrame, *, recipe: str | None = None) ->
     columns = (*learned, *_SHOWN_CONTROLS, _FLOOR)
     title = Text(f"Held-out models, recipe {recipe}")
     table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("what", min_width=16)
+    table.add_column("what", min_width=15)
     for name in columns[:-1]:
-        table.add_column(Text(_HEADERS.get(name, feature_label(name))), justify="right")
-    table.add_column("mean, chance", justify="right")
-    table.add_column("models", justify="right")
+        table.add_column(
+            Text(_HEADERS.get(name, feature_label(name))), justify="right", min_width=7
+        )
+    table.add_column("floor", justify="right")
+    table.caption = Text("95 % intervals over lineages; floor: the mean's or chance's score")
     key = ("evaluation", "target", "metric")
     for (_, target, metric), part in rows.group_by(key, maintain_order=True):
         cells: dict[str, Mapping[str, object]] = {
             row["features"]: row for row in part.iter_rows(named=True)
         }
         cells[_FLOOR] = cells.get(MEAN) or cells.get(RANDOM) or {}
-        better = ", less is better" if metric in LOWER_IS_BETTER else ""
+        better = " ↓" if metric in LOWER_IS_BETTER else ""
         label = Text(f"{target_label(str(target))}\n{metric_label(str(metric))}{better}")
+        label.append(f", n {model_range(part['num_models'])}", style="dim")
         texts = [_cell(cells.get(name)) for name in columns]
-        table.add_row(label, *texts, Text(model_range(part["num_models"])))
+        table.add_row(label, *texts)
     return table
 
 
@@ -75,7 +79,7 @@ def _cell(row: Mapping[str, object] | None) -> Text:
         return Text(NOT_MEASURED_TEXT, style="dim")
     low, high = row["low"], row["high"]
     text = Text(format_number(row["value"], digits=2))
-    if isinstance(low, float) and isinstance(high, float) and low < high:
+    if isinstance(low, float) and isinstance(high, float) and high - low >= _NARROWEST:
         bounds = f"{format_number(low, digits=2)}, {format_number(high, digits=2)}"
         text.append(f"\n[{bounds}]", style="dim")
     return text

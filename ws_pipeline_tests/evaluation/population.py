@@ -1,9 +1,9 @@
 """A synthetic population whose truth is known: what the tests of this package measure against.
 
-Every lineage has a hidden vector z; its models (checkpoints, fine-tunes) lie close to it. Accuracy is
-linear in z and does not depend on family or hyper-parameters; the generalisation gap is linear in the
-learning rate's log and known to the hyper-parameters alone. The backbone's embedding is a noisy
-rotation of z; the untrained one is noise; s(W) sees `statistics_share` of z's coordinates.
+Every lineage has a hidden vector z; its models (checkpoints, fine-tunes) lie close to it. Accuracy
+is linear in z and does not depend on family or hyper-parameters; the generalisation gap is linear
+in the learning rate's log and known to the hyper-parameters alone. The backbone's embedding is a
+noisy rotation of z; the untrained one is noise; s(W) sees `statistics_share` of z's coordinates.
 """
 
 import json
@@ -93,7 +93,9 @@ def create_population(
             "untrained": embedding_frame(corpus, rng.normal(size=(len(latent), 16))),
         },
         edges=pl.DataFrame(
-            edges, schema={"child": pl.String, "parent": pl.String, "relation": pl.String}, orient="row"
+            edges,
+            schema={"child": pl.String, "parent": pl.String, "relation": pl.String},
+            orient="row",
         ),
         hidden=latent,
     )

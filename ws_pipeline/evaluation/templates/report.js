@@ -21,7 +21,7 @@
     layout.margin = { l: 8, r: 12, t: 8, b: 44 };
     layout.xaxis = axis(own.xaxis, narrow);
     layout.yaxis = axis(own.yaxis, narrow);
-    layout.legend = { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: narrow ? 11 : 12 } };
+    layout.showlegend = false; // the page has its own
     layout.hoverlabel = { bgcolor: "#ffffff", bordercolor: "#b9c2c9", font: { size: 12 } };
     layout.dragmode = narrow ? false : "zoom";
     return layout;
@@ -31,7 +31,8 @@
     var width = box.clientWidth;
     if (box.drawnWidth === width) { return; }
     box.drawnWidth = width;
-    Plotly.react(box, figure.data, layoutOf(figure.layout, width), {
+    var layout = layoutOf(figure.layout, width);
+    Plotly.react(box, figure.data, layout, {
       displaylogo: false, displayModeBar: false, responsive: false, scrollZoom: false
     });
   }
@@ -41,6 +42,15 @@
     var figure = JSON.parse(source.textContent);
     source.remove();
     return function () { draw(box, figure); };
+  });
+  // A key of the legend hides and shows its traces.
+  Array.prototype.forEach.call(document.querySelectorAll(".legend button"), function (key) {
+    key.addEventListener("click", function () {
+      var box = key.closest(".legend").nextElementSibling;
+      var shown = key.getAttribute("aria-pressed") === "true";
+      key.setAttribute("aria-pressed", String(!shown));
+      Plotly.restyle(box, { visible: !shown }, JSON.parse(key.dataset.traces));
+    });
   });
   function drawAll() { boxes.forEach(function (redraw) { redraw(); }); }
   drawAll();
