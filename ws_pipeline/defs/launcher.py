@@ -50,7 +50,8 @@ class LauncherResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             dagster.Failure: If it ended with another code than 0; what it reported last is in it.
         """
         with open_pipes_session(
-            context=context,
+            # The asset context's own `run_id`, which Pipes reads, is deprecated (1.13).
+            context=context.op_execution_context,
             context_injector=PipesTempFileContextInjector(),
             message_reader=PipesTempFileMessageReader(),
             extras=dict(extras or {}),

@@ -128,11 +128,17 @@ def reasons_table(refused: pl.DataFrame) -> str:
         return "nothing was refused"
     counts = (
         refused.group_by("reason")
-        .agg(pl.len().alias("count"), pl.col("repo_id").sort().first().alias("example"))
-        .sort("count", "reason", descending=[True, False])
+        .agg(pl.len().alias("repos"), pl.col("repo_id").sort().first().alias("for example"))
+        .sort("repos", "reason", descending=[True, False])
     )
-    lines = [f"| {r['reason']} | {r['count']} | {r['example']} |" for r in counts.to_dicts()]
-    return "\n".join(["| reason | repos | for example |", "|---|---|---|", *lines])
+    return markdown_table(counts)
+
+
+def markdown_table(frame: pl.DataFrame) -> str:
+    """A small frame as Markdown; a bar in a value would end its cell, so it becomes a slash."""
+    rows = [frame.columns, ["---"] * frame.width, *frame.rows()]
+    cells = [[str(value).replace("|", "/").replace("\n", " ") for value in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def count_retryable(frame: pl.DataFrame | None) -> int:

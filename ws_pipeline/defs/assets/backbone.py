@@ -113,7 +113,7 @@ def make_job(
         mlflow_tracking_uri=mlflow.uri(),
         mlflow_experiment=mlflow.experiment,
         mlflow_ui_url=mlflow.ui_url,
-        tags={"dagster_run_id": context.run_id, "recipe": chosen.name},
+        tags={"dagster_run_id": context.run.run_id, "recipe": chosen.name},
         num_processes=options.num_processes,
     )
     return dataclasses.replace(job, out_dir=str(run_folder(home, chosen.name, job.digest())))

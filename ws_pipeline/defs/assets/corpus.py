@@ -10,8 +10,8 @@ from ws_pipeline.defs.assets.tokens import SHARDS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.resources import PolicyResource, StoreResource
-from ws_pipeline.defs.step import Step, count_known
-from ws_pipeline.tokens.corpus import build_corpus
+from ws_pipeline.defs.step import Step, count_known, markdown_table
+from ws_pipeline.tokens.corpus import audit_corpus, build_corpus
 
 SPLITS = dg.AssetKey(["corpus", "splits"])
 
@@ -44,9 +44,7 @@ def splits(
     opened = store.open()
     snapshot = opened.snapshots.create(frame)
     num_known = count_known(frame, opened.tables, table_key(SPLITS))
-    counts = frame.group_by("split").agg(
-        pl.len().alias("models"), pl.col("lineage_root").n_unique().alias("lineages")
-    )
+    audit = audit_corpus(frame)
     return step.finish(
         frame,
         config_digest=config_digest(SPLITS, "", policy=policy.recipe),
@@ -59,14 +57,27 @@ def splits(
             "num_models": frame.height,
             "num_lineages": frame["lineage_root"].n_unique(),
             "num_params": int(frame["num_params"].sum() or 0),
-            "splits": dg.MetadataValue.md(_splits_table(counts)),
+            "num_shared_lineages": audit.num_shared_lineages,
+            "num_shared_shards": audit.num_shared_shards,
+            "splits": dg.MetadataValue.md(_splits_table(frame)),
+            "licences": dg.MetadataValue.md(_licences_table(audit.counts)),
         },
     )
 
 
-def _splits_table(counts: pl.DataFrame) -> str:
-    rows = [
-        f"| {r['split']} | {r['models']} | {r['lineages']} |"
-        for r in counts.sort("split").to_dicts()
-    ]
-    return "\n".join(["| split | models | lineages |", "|---|---|---|", *rows])
+def _splits_table(corpus: pl.DataFrame) -> str:
+    counts = corpus.group_by("split", "family").agg(
+        models=pl.len(),
+        lineages=pl.col("lineage_root").n_unique(),
+        parameters=pl.col("num_params").sum(),
+    )
+    return markdown_table(counts.sort("split", "family"))
+
+
+def _licences_table(counts: pl.DataFrame) -> str:
+    return markdown_table(
+        counts.group_by("licence")
+        .agg(models=pl.col("num_models").sum(), parameters=pl.col("num_params").sum())
+        .sort("models", descending=True)
+        .with_columns(pl.col("licence").replace("", "none stated"))
+    )

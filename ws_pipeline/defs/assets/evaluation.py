@@ -13,7 +13,7 @@ from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, StoreResource
 from ws_pipeline.defs.runs import find_model
-from ws_pipeline.defs.step import Step
+from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.hub.lineage import lineage_edges
 from ws_pipeline.recipes import recipe
 
@@ -173,19 +173,9 @@ def results_table(results: pl.DataFrame) -> dg.MarkdownMetadataValue:
     shown = results.filter(
         (pl.col("slice") == "all") & ~pl.col("metric").str.ends_with("_difference")
     )
-    lines = [
-        "| target | features | metric | value | low | high | n |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in shown.to_dicts():
-        numbers = " | ".join(
-            "" if row[name] is None else f"{row[name]:.3f}" for name in ("value", "low", "high")
-        )
-        lines.append(
-            f"| {row['target']} | {row['features']} | {row['metric']} | {numbers} "
-            f"| {row['num_models']} |"
-        )
-    return dg.MetadataValue.md("\n".join(lines))
+    numbers = pl.col("value", "low", "high").round(3).cast(pl.String).fill_null("")
+    columns = ("target", "features", "metric", "value", "low", "high", "num_models")
+    return dg.MetadataValue.md(markdown_table(shown.with_columns(numbers).select(columns)))
 
 
 @dg.asset(
