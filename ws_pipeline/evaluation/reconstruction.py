@@ -80,7 +80,7 @@ def _slice_rows(
 ) -> list[dict[str, object]]:
     """Return the rows of one slice: over the models that every backbone has an error for."""
     models = (
-        errors.group_by("hub_id", "lineage_root", "features")
+        errors.group_by("hub_id", "lineage_root", "features", maintain_order=True)
         .agg(pl.col("relative_error").median())
         .pivot(on="features", index=["hub_id", "lineage_root"], values="relative_error")
         .drop_nulls()

@@ -29,7 +29,7 @@ def pooled_statistics(corpus: pl.DataFrame, layers: pl.DataFrame) -> FeatureTabl
     """Return s(W) of one size for any architecture, in the corpus' order."""
     table = layer_statistics(corpus, layers)
     stats = [pl.col(name) for name in STATISTIC_NAMES]
-    pooled = table.group_by("model").agg(
+    pooled = table.group_by("model", maintain_order=True).agg(
         *(stat.mean().name.suffix(":mean") for stat in stats),
         *(stat.std(ddof=0).name.suffix(":std") for stat in stats),
         *(stat.min().name.suffix(":min") for stat in stats),
@@ -38,7 +38,7 @@ def pooled_statistics(corpus: pl.DataFrame, layers: pl.DataFrame) -> FeatureTabl
         *(stat.last().name.suffix(":last") for stat in stats),
     )
     by_role = (
-        table.group_by("model", "role")
+        table.group_by("model", "role", maintain_order=True)
         .agg(stat.mean() for stat in stats)
         .pivot(on="role", index="model", values=list(STATISTIC_NAMES))
     )
