@@ -6,8 +6,10 @@ What it is not: a way to windows (``sweep``), nearest neighbours (``evaluation``
 Source: METHOD 5; SANE (arXiv 2406.09997) averages token latents, the deviation is its option.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,31 @@ def embed_models(
         for index, sums in pool_models(backbone, models, num_layers, window=window, halo=halo)
     ]
     return pl.DataFrame(records, schema=EMBEDDING_SCHEMA)
+
+
+def embed_checkpoint(
+    backbone: Backbone, path: str | Path, *, window: int | None = None, halo: int | None = None
+) -> dict[str, Any]:
+    """Embed a checkpoint that is not in any corpus, planned and packed on the way.
+
+    Args:
+        backbone: On the device that it shall run on.
+        path: A safetensors file, a sharded folder or a repo folder.
+        window: As for :func:`embed_models`.
+        halo: As for :func:`embed_models`.
+
+    Returns:
+        One record of `EMBEDDING_SCHEMA` whose `repo_id` is the path; it has no id or revision.
+
+    Raises:
+        WeightsError: If nothing in it can be tokenised, or weights are not finite.
+    """
+    window, halo = choose_window(backbone, window, halo)
+    model = ModelTokens.open_path(path, layout_of(backbone))
+    layers = [dataclasses.asdict(layer) for layer in model.layers]
+    sizes = [len(layers)]
+    ((_, sums),) = pool_models(backbone, iter([model]), sizes, window=window, halo=halo)
+    return _record({"hub_id": "", "repo_id": str(path), "revision": ""}, layers, sums)
 
 
 def pool_models(

@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from ws_pipeline.backbone.devices import autocast, choose_precision
-from ws_pipeline.backbone.embed import layout_of
+from ws_pipeline.backbone.embed import choose_window, layout_of
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import ScaledTokens, denormalize, scale_from_features
 from ws_pipeline.backbone.sweep import SweptBatch, SweptModel, sweep_models
@@ -30,7 +30,7 @@ RECONSTRUCTION_SCHEMA: dict[str, pl.DataType] = {
     "relative_error_decoded_scale": pl.Float64(),
 }
 """`relative_error` restores the scale that normalisation took out; `.._decoded_scale` takes the
-decoder's word for it and is null for a backbone without scale features. NaN: constant weights."""
+decoder's word for it and is NaN for a backbone without scale features. NaN: constant weights."""
 
 
 def reconstruct_models(
@@ -47,21 +47,22 @@ def reconstruct_models(
         backbone: On the device that it shall run on.
         store: Where the shards are.
         corpus_rows: Rows of `corpus/splits`.
-        window: Tokens that the backbone sees at once, halos included.
-        halo: Tokens of context on either side that are not kept.
+        window: Tokens that the backbone sees at once, halos included; None for the window that it
+            was trained on.
+        halo: Tokens of context on either side that are not kept; None for an eighth of the window.
 
     Returns:
         A frame of `RECONSTRUCTION_SCHEMA`, one row per layer.
     """
+    window, halo = choose_window(backbone, window, halo)
     rows = corpus_rows.to_dicts()
     layout = layout_of(backbone)
     models = (ModelTokens.open(store, row, layout) for row in rows)
     errors = layer_errors(
         backbone, models, [row["layers"] for row in rows], window=window, halo=halo
     )
-    records = [
-        record for row, sums in zip(rows, errors, strict=True) for record in _rows(row, sums)
-    ]
+    pairs = zip(rows, errors, strict=True)
+    records = [record for row, sums in pairs for record in _rows(row, sums)]
     return pl.DataFrame(records, schema=RECONSTRUCTION_SCHEMA)
 
 

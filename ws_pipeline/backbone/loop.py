@@ -6,6 +6,7 @@ of (weights, optimiser state, step): batch, views and learning rate all follow f
 resumed run is the undisturbed one, bit for bit on CPU.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,8 @@ class TrainingLoop:
         self.precision: Precision = choose_precision(self.config.precision, self.device)
         self.progress = Progress()
         generator = torch.Generator().manual_seed(self.config.seed)
-        self.backbone = Backbone(job.backbone, generator=generator).to(self.device)
+        backbone = dataclasses.replace(job.backbone, window_size=job.training.window_size)
+        self.backbone = Backbone(backbone, generator=generator).to(self.device)
         if self.backbone.project is not None and job.loss.contrastive_weight == 0.0:
             self.backbone.project.requires_grad_(requires_grad=False)  # DDP waits for all gradients
         self.optimizer = build_optimizer(self.backbone, self.config)

@@ -43,10 +43,18 @@ class DagsterReport:
         if self._context is not None:
             self._context.log.info(text)
 
-    def failed(self, reason: str, text: str) -> None:
-        """Say why: the launcher's exit code is 1 whatever the trainer's was."""
+    def failed(self, reason: str, text: str, *, permanent: bool) -> None:
+        """Say why: the launcher's exit code is 1 whatever the trainer's was.
+
+        Args:
+            reason: Code of `ws_pipeline.errors.Reason`.
+            text: One sentence.
+            permanent: Whether another attempt would end the same way.
+        """
         if self._context is not None:
-            self._context.report_custom_message({"failed": reason, "message": text})
+            self._context.report_custom_message(
+                {"event": "error", "reason": reason, "message": text, "permanent": permanent}
+            )
 
     def materialized(self, metadata: Mapping[str, Any], *, data_version: str) -> None:
         """Report the model.

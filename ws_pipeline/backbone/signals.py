@@ -1,8 +1,8 @@
 """How a training is asked to end, and that it ends with its launcher. Acts on this process only.
 
 SIGTERM and SIGINT ask the loop to write a checkpoint and stop. `accelerate launch` waits for its
-child but does not forward signals, and a launcher that is killed leaves the child running (seen with
-accelerate 1.15): on Linux the kernel is asked to send SIGTERM when the parent dies.
+child but does not forward signals, and a launcher that is killed leaves the child running (seen
+with accelerate 1.15): on Linux the kernel is asked to send SIGTERM when the parent dies.
 """
 
 import ctypes
@@ -30,14 +30,19 @@ class StopRequest:
         return self._event.is_set()
 
     def listen(self) -> None:
-        """Take over SIGTERM and SIGINT; a second one ends the process as it would have."""
+        """Take over SIGTERM and SIGINT.
+
+        A second SIGINT (an impatient person) ends the process; a second SIGTERM does not, since
+        the death of the launcher sends one on top of that of whoever ended it.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._event.set()
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
 
 def end_with_parent() -> None:

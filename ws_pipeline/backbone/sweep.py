@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from ws_pipeline.backbone.batches import to_windows
 from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.tokens.windows import TokenWindow
+from ws_pipeline.tokens.windows import TokenWindow, stack_windows
 
 BATCH_TOKENS = 8_192
 """Tokens in one pass: 128 windows of 64; more is not faster on a CPU."""
@@ -55,11 +54,6 @@ class SweptBatch:
 
     chunks: Sequence[Chunk]
     windows: Windows
-
-    @property
-    def real(self) -> torch.Tensor:
-        """Tokens that hold a weight, ``(batch, window)``."""
-        return self.windows.mask.any(dim=-1)
 
 
 def plan_chunks(model: int, num_tokens: int, *, window: int, halo: int) -> Iterator[Chunk]:
@@ -101,19 +95,6 @@ def sweep_models(
     size = max(1, BATCH_TOKENS // window)
     while batch := list(islice(planned, size)):
         windows = [tokens.read(chunk.start, chunk.stop) for chunk, tokens in batch]
-        yield SweptBatch(
-            chunks=[chunk for chunk, _ in batch], windows=to_windows(_pad(windows), device)
-        )
-
-
-def _pad(windows: Sequence[TokenWindow]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    """Stack windows, padded with zeros to the longest."""
-    longest = max(len(each.tokens) for each in windows)
-    batch = {}
-    for name in Windows._fields:
-        arrays = [getattr(each, name) for each in windows]
-        padded = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), dtype=arrays[0].dtype)
-        for row, array in zip(padded, arrays, strict=True):
-            row[: len(array)] = array
-        batch[name] = padded
-    return batch
+        longest = max(chunk.stop - chunk.start for chunk, _ in batch)
+        arrays = stack_windows(windows, longest)
+        yield SweptBatch(chunks=[chunk for chunk, _ in batch], windows=to_windows(arrays, device))
