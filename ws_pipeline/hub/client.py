@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
 from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
-from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport
+from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport, join_url
 
 PAGE_SIZE = 500
 """Rows per listing request; the hub allows 1000 and times out at times with deep cursors."""
@@ -201,7 +201,7 @@ class HubClient:
     def _next_url(self, answer: Answer) -> str | None:
         if answer.next_link is None:
             return None
-        url = urljoin(answer.url, answer.next_link)
+        url = join_url(answer.url, answer.next_link)
         if not self._transport.is_same_origin(url):
             raise HubError(
                 f"The hub's listing leads from {self.endpoint} to another origin; not followed."

@@ -199,9 +199,9 @@ def _moment(value: object, field: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(_text(value, field))
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         _refuse(field, value)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if not 2000 <= moment.year <= 2200:
         _refuse(field, value)
     return moment
@@ -281,10 +281,11 @@ def _parse_file(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _encode_json(value: object, max_bytes: int, field: str) -> str:
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        # ASCII, since a lone surrogate in a card would break the table it goes into.
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):
         _refuse(field, "not plain JSON")
-    if len(text.encode(errors="replace")) > max_bytes:
+    if len(text) > max_bytes:
         _refuse(field, f"{len(text)} characters")
     return text
 

@@ -108,16 +108,12 @@ class Transport:
     """Requests to one origin. Safe to share between threads."""
 
     def __init__(self, endpoint: str, token: str | None, *, retries: RetryPolicy) -> None:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise ConfigError(
-                f"A hub's endpoint is a URL such as https://huggingface.co; got {endpoint[:80]!r}."
-            )
+        host = _check_endpoint(endpoint)
         self.endpoint = endpoint.rstrip("/")
         self._origin = _origin(endpoint)
         self._token = token
         self._retries = retries
-        self._session = _open_session(parts.hostname)
+        self._session = _open_session(host)
         self._user_agent = _user_agent()
         self._not_before = 0.0
 
@@ -266,11 +262,22 @@ class Transport:
         return headers
 
     def _redirect(self, response: httpx2.Response, *, is_file: bool) -> str:
-        url = urljoin(str(response.url), response.headers.get("location", ""))
+        url = join_url(str(response.url), response.headers.get("location", ""))
         allowed = self.is_same_origin(url) or (is_file and urlsplit(url).scheme == "https")
         if not allowed:
             raise HubError(f"{_show(str(response.url))} redirects to another origin; not followed.")
         return url
+
+
+def _check_endpoint(endpoint: str) -> str:
+    """Return the host of a plain http or https URL."""
+    with contextlib.suppress(ValueError):
+        scheme, host, port = _origin(endpoint)
+        if scheme in ("http", "https") and host and port and "?" not in endpoint:
+            return host
+    raise ConfigError(
+        f"A hub's endpoint is a URL such as https://huggingface.co; got {endpoint[:80]!r}."
+    )
 
 
 def _open_session(host: str) -> httpx2.Client:
@@ -300,14 +307,24 @@ def _user_agent() -> str:
     return f"ws_pipeline/{number}; huggingface_hub/{version('huggingface_hub')}"
 
 
+def join_url(base: str, location: str) -> str:
+    """Return where a redirect or a Link leads.
+
+    Raises:
+        HubError: If that is no URL.
+    """
+    try:
+        url = urljoin(base, location)
+        _origin(url)
+    except ValueError as error:
+        raise HubError(f"The hub redirects to something that is no URL: {error}.") from error
+    return url
+
+
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
     default = {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return parts.scheme, (parts.hostname or "").lower(), port or default
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
 
 
 def _show(url: str) -> str:

@@ -83,8 +83,5 @@ def _path(key: str) -> str:
 
 
 def _encode(payload: Mapping[str, Any]) -> bytes:
-    """Return canonical JSON: sorted keys, no spaces, UTF-8; NaN and infinities are refused."""
-    text = json.dumps(
-        payload, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-    )
-    return text.encode()
+    """Return canonical JSON: sorted keys, no spaces, ASCII; NaN and infinities are refused."""
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
