@@ -121,8 +121,8 @@ class Attempt:
         rows = self._split("train")
         if not rows.height:
             raise MissingInputError(
-                f"A training needs models in the train split, but snapshot {self.job.snapshot[:12]} "
-                f"has none among its {self.corpus.height}; crawl more, or lower the other shares."
+                f"A training needs models in the train split, but snapshot "
+                f"{self.job.snapshot[:12]} has none among its {self.corpus.height}; crawl more."
             )
         config = self.job.training
         return WindowDataset(
@@ -169,7 +169,8 @@ class Attempt:
     def _greeting(self) -> str:
         loop, config = self.loop, self.job.training
         return (
-            f"training {num_parameters(loop.backbone):,} parameters on {self._split('train').height} "
+            f"training {num_parameters(loop.backbone):,} parameters on "
+            f"{self._split('train').height} "
             f"models from step {loop.progress.step} to {config.num_steps} in {loop.precision} on "
             f"{self.job.num_processes} x {loop.device.type}"
         )

@@ -14,7 +14,7 @@ class ProgressBar:
     """
 
     def __init__(self, num_steps: int, *, main: bool) -> None:
-        self._bar: tqdm[None] = tqdm(
+        self._bar = tqdm[int](
             total=num_steps, desc="backbone", unit="step", disable=None if main else True
         )
 
