@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ws_pipeline.defs.assets.backbone import EMBEDDINGS, TRAINED, UNTRAINED
+from ws_pipeline.defs.assets.backbone import EMBEDDINGS
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.assets.evaluation import LEADERBOARD, PROPERTIES, RECONSTRUCTION, RETRIEVAL
 from ws_pipeline.defs.assets.hub import FILES, HEADERS, REPOS, SELECTION
@@ -23,6 +23,7 @@ from ws_pipeline.defs.assets.zoo import DIVERSITY
 from ws_pipeline.defs.assets.zoo import MODELS as ZOO_MODELS
 from ws_pipeline.defs.partitions import dimension, families, recipes, zoos
 from ws_pipeline.defs.resources import HomeResource, StoreResource
+from ws_pipeline.defs.runs import TRAINED, UNTRAINED
 from ws_pipeline.errors import Reason
 from ws_pipeline.evaluation.features import HYPER_PARAMETERS, MEAN, RANDOM, STATISTICS
 
@@ -248,7 +249,7 @@ def every_zoo_model_is_a_whole_repo(
 ) -> dg.AssetCheckResult:
     """Each model of the index has its config, weights and card."""
     folder = home.folder / "zoos" / context.partition_key / "repos"
-    names = table.select("name").collect()["name"].to_list()
+    names = table.filter(pl.col("status") == "trained").collect()["name"].to_list()
     missing = [
         {"name": name, "file": file}
         for name in names

@@ -7,12 +7,14 @@ step is the one that a user's own hub goes through, and no branch asks for a fam
 import time
 from pathlib import Path
 
-from ws_pipeline.defs.assets.zoo import HUB_OWNER
+import polars as pl
+
 from ws_pipeline.defs.operations import DemoResult, ui_commands
 from ws_pipeline.defs.outcomes import Reporter
 from ws_pipeline.defs.refresh import Driver, open_driver
 from ws_pipeline.defs.report import refused_repos
-from ws_pipeline.errors import MissingInputError, WsPipelineError
+from ws_pipeline.errors import WsPipelineError
+from ws_pipeline.zoo.catalog import zoo_config
 from ws_pipeline.zoo.oddities import write_oddities
 
 
@@ -27,7 +29,7 @@ def run_demo(
     started = time.monotonic()
     with open_driver(home, policy=recipe_name, reporter=reporter) as driver:
         _step(driver, driver.make_zoo(zoo_name))
-        add_oddities(driver.home)
+        add_oddities(driver.home, zoo_name)
         driver.refresh_families(driver.crawl())
         _step(driver, driver.refresh_corpus())
         _step(driver, driver.refresh_model(recipe_name, again=False))
@@ -44,13 +46,11 @@ def run_demo(
         )
 
 
-def add_oddities(home: Path) -> list[str]:
+def add_oddities(home: Path, zoo_name: str) -> list[str]:
     """Put the broken, closed and pickled repos into the embedded hub, made from a healthy one."""
-    folder = home / "hub"
-    healthy = sorted((folder / HUB_OWNER).glob("*/model.safetensors"))
-    if not healthy:
-        raise MissingInputError(f"There is no zoo repo under {folder / HUB_OWNER} to copy from.")
-    return write_oddities(folder, healthy[0].parent)
+    index = pl.read_parquet(home / "zoos" / zoo_name / "index.parquet")
+    name = index.filter(pl.col("status") == "trained")["name"].min()
+    return write_oddities(home / "hub", home / "hub" / zoo_config(zoo_name).owner / str(name))
 
 
 def _step(driver: Driver, done: bool) -> None:

@@ -310,8 +310,13 @@ def train_zoo(home: Path, *, name: str, reporter: Reporter | None = None) -> Zoo
         )
 
 
-def publish_zoo(home: Path, *, name: str, owner: str = "zoo") -> int:
+def publish_zoo(home: Path, *, name: str, owner: str = "") -> int:
     """Copy a trained zoo's changed repos into `home/hub/<owner>`; how many changed.
+
+    Args:
+        home: WS_HOME.
+        name: Of the zoo.
+        owner: The zoo's own when empty.
 
     Raises:
         MissingInputError: If the zoo was not trained in this home.
@@ -319,14 +324,14 @@ def publish_zoo(home: Path, *, name: str, owner: str = "zoo") -> int:
     from ws_pipeline.zoo.catalog import zoo_config
     from ws_pipeline.zoo.publish import publish_zoo as publish
 
-    zoo_config(name)
+    config = zoo_config(name)
     folder = home.expanduser().absolute() / "zoos" / name
     if not (folder / "summary.json").is_file():
         raise MissingInputError(
             f"The zoo {name!r} is not trained under {home}: "
             f"run `ws-pipeline zoo train {name}` first."
         )
-    num_published: int = publish(folder, folder.parents[1] / "hub", owner)
+    num_published: int = publish(folder, folder.parents[1] / "hub", owner or config.owner)
     return num_published
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from ws_pipeline.backbone.history import read_history
-from ws_pipeline.defs.assets.backbone import EMBEDDINGS, TRAINED
+from ws_pipeline.defs.assets.backbone import EMBEDDINGS
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.io_managers import table_key
-from ws_pipeline.defs.runs import find_model
+from ws_pipeline.defs.runs import TRAINED, find_model
 from ws_pipeline.evaluation.report_input import DROPPED_SCHEMA, LOSS_SCHEMA, ReportInput
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.recipes import recipe, to_dict

@@ -7,10 +7,19 @@ one never writes over it. `runs/<recipe>/current.json` names the folder of the l
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ws_pipeline.errors import MissingInputError
+from ws_pipeline.recipes import Recipe
+
+if TYPE_CHECKING:
+    from ws_pipeline.backbone.model import Backbone
 
 POINTER = "current.json"
+
+TRAINED = "backbone"
+UNTRAINED = "untrained"
+"""The control that evaluation asks for: the same network as it was initialised."""
 
 
 def run_folder(home: Path, recipe_name: str, job_digest: str) -> Path:
@@ -41,3 +50,15 @@ def find_model(home: Path, recipe_name: str) -> Path:
         f"There is no trained model of recipe {recipe_name!r} under {home}: "
         f"run `ws-pipeline train --recipe {recipe_name}` first."
     )
+
+
+def load_backbones(home: Path, chosen: Recipe) -> dict[str, "Backbone"]:
+    """The recipe's trained model and its untrained control, on the best device there is."""
+    import torch
+
+    from ws_pipeline.backbone.model import Backbone, untrained
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained = Backbone.from_pretrained(find_model(home, chosen.name))
+    control = untrained(chosen.backbone, chosen.training.seed)
+    return {TRAINED: trained.to(device), UNTRAINED: control.to(device)}

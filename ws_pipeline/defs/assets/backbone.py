@@ -15,18 +15,13 @@ from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.launcher import LauncherResource
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
-from ws_pipeline.defs.runs import find_model, point_to, run_folder
+from ws_pipeline.defs.runs import TRAINED, find_model, load_backbones, point_to, run_folder
 from ws_pipeline.defs.step import Step
 from ws_pipeline.recipes import recipe, to_dict
 from ws_pipeline.storage.store import Store
 
 MODEL = dg.AssetKey(["backbone", "model"])
 EMBEDDINGS = dg.AssetKey(["backbone", "embeddings"])
-
-TRAINED = "backbone"
-UNTRAINED = "untrained"
-"""The control that evaluation asks for: the same network as it was initialised."""
-
 
 HALO_SHARE = 8
 """One eighth of a window on either side is context only: the papers' 64 of 512."""
@@ -149,20 +144,14 @@ def embeddings(
     Vectors that the same weights already made of the same revision are taken over.
     """
     from ws_pipeline.backbone.embed import embed_models
-    from ws_pipeline.backbone.model import Backbone, untrained
 
     step = Step.begin(context)
     chosen = recipe(step.partition)
     opened = store.open()
     corpus = splits.collect()
-    folder = find_model(home.folder, chosen.name)
-    backbones = {
-        TRAINED: Backbone.from_pretrained(folder),
-        UNTRAINED: untrained(chosen.backbone, chosen.training.seed),
-    }
-    weights_digest = file_version(folder / "model.safetensors")
+    weights_digest = file_version(find_model(home.folder, chosen.name) / "model.safetensors")
     frames = []
-    for name, backbone in backbones.items():
+    for name, backbone in load_backbones(home.folder, chosen).items():
         known = _known_embeddings(opened, step.partition, name, weights_digest, corpus)
         fresh = corpus.join(known, on=["hub_id", "revision"], how="anti")
         frames += [known] if known.height else []

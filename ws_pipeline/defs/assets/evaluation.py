@@ -5,14 +5,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ws_pipeline.defs.assets.backbone import EMBEDDINGS, MODEL, TRAINED, UNTRAINED
+from ws_pipeline.defs.assets.backbone import EMBEDDINGS, HALO_SHARE, MODEL
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.assets.hub import REPOS
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, StoreResource
-from ws_pipeline.defs.runs import find_model
+from ws_pipeline.defs.runs import load_backbones
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.hub.lineage import lineage_edges
 from ws_pipeline.recipes import recipe
@@ -131,7 +131,6 @@ def reconstruction(
 ) -> dg.MaterializeResult[Any]:
     """Relative error of encoding and decoding held-out models, layer by layer."""
     from ws_pipeline.backbone.evaluate import reconstruct_models
-    from ws_pipeline.backbone.model import Backbone, untrained
     from ws_pipeline.evaluation.reconstruction import summarize_reconstruction
 
     step = Step.begin(context)
@@ -139,11 +138,13 @@ def reconstruction(
     opened = store.open()
     corpus = splits.collect()
     held_out = corpus.filter(pl.col("split") == "test")
-    backbones = {
-        TRAINED: Backbone.from_pretrained(find_model(home.folder, chosen.name)),
-        UNTRAINED: untrained(chosen.backbone, chosen.training.seed),
+    window = chosen.training.window_size
+    errors = {
+        name: reconstruct_models(
+            backbone, opened, held_out, window=window, halo=window // HALO_SHARE
+        )
+        for name, backbone in load_backbones(home.folder, chosen).items()
     }
-    errors = {name: reconstruct_models(b, opened, held_out) for name, b in backbones.items()}
     for name, frame in errors.items():
         opened.tables.write(f"evaluation/reconstruction_layers/{chosen.name}/{name}", frame)
     results = summarize_reconstruction(

@@ -14,9 +14,6 @@ from ws_pipeline.zoo.catalog import zoo_config
 MODELS = dg.AssetKey(["zoo", "models"])
 DIVERSITY = dg.AssetKey(["zoo", "diversity"])
 
-HUB_OWNER = "zoo"
-"""Owner that zoo repos are published under in the embedded hub."""
-
 
 @dg.asset(
     key=MODELS,
@@ -38,19 +35,23 @@ def zoo_models(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
 
     step = Step.begin(context)
     folder = home.folder / "zoos" / step.partition
-    summary = train_zoo(zoo_config(step.partition), folder)
-    num_published = publish_zoo(folder, home.folder / "hub", HUB_OWNER)
+    config = zoo_config(step.partition)
+    summary = train_zoo(config, folder)
+    num_published = publish_zoo(folder, home.folder / "hub", config.owner)
     index = pl.read_parquet(folder / "index.parquet")
     return step.finish(
         index,
         config_digest=config_digest(MODELS, step.partition),
         num_processed=num_published,
-        num_reused=index.height - num_published,
+        num_reused=summary.num_models - num_published,
         metadata={
-            "num_models": index.height,
+            "num_models": summary.num_models,
+            "num_diverged": summary.num_diverged,
+            "num_params": summary.num_params,
             "num_published": num_published,
+            "families": dg.MetadataValue.json(dict(summary.families)),
+            "training_seconds": dg.MetadataValue.json(dict(summary.seconds)),
             "folder": dg.MetadataValue.path(str(folder)),
-            "summary": dg.MetadataValue.md(f"```\n{summary}\n```"),
         },
     )
 
