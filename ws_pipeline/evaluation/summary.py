@@ -214,6 +214,11 @@ def standing_limitations(results: pl.DataFrame, *, recipe: str) -> Iterator[str]
     if len(unmeasured):
         names = ", ".join(target_label(name) for name in unmeasured)
         yield f"Too few held-out models to measure: {names}."
-    seeds = rows["seed"].n_unique()
-    if seeds <= 1:
+    seeds = sorted(set(rows["seed"].to_list()))
+    if len(seeds) <= 1:
         yield "One training seed: the spread between trainings is not known."
+    else:
+        yield (
+            f"Findings and figures are of training seed {seeds[0]}; the table of recipes"
+            f" shows means over {len(seeds)} seeds."
+        )

@@ -124,16 +124,16 @@ def test_r2_intervals_cover_the_score_on_a_large_population():
     target = "accuracy"
     config = EvaluationConfig(targets=(target,), num_bootstrap=150)
     arguments = {"noise": 0.3, "statistics_share": 0.5, "models_per_lineage": 2}
-    large = create_population(num_lineages=1200, seed=99, **arguments)
+    large = create_population(num_lineages=480, seed=99, **arguments)
     found = evaluate_properties(large.corpus, {}, large.layers, recipe="r", config=config)
     truth = score(found.results, target, "statistics")["value"]
     covered = 0
-    for seed in range(12):
+    for seed in range(8):
         # The same lineages to train on (seed 99's first), other models to test on.
         corpus = large.corpus.filter(
-            (pl.col("split") != "test") | (pl.col("hub_id").hash(seed=seed) % 6 == 0)
+            (pl.col("split") != "test") | (pl.col("hub_id").hash(seed=seed) % 3 == 0)
         )
         part = evaluate_properties(corpus, {}, large.layers, recipe="r", config=config)
         row = score(part.results, target, "statistics")
         covered += row["low"] <= truth <= row["high"]
-    assert covered >= 9
+    assert covered >= 6

@@ -212,3 +212,22 @@ def test_the_terminal_table_fits_eighty_columns(results):
     assert "recipe tiny" in text
     assert "…" not in text
     assert "test accuracy" in text
+
+
+def test_a_lineage_in_two_splits_is_called_a_leak(population, results):
+    corpus = population.corpus.with_columns(
+        split=pl.when(pl.col("hub_id") == pl.col("hub_id").first())
+        .then(pl.lit("test"))
+        .otherwise("split")
+    )
+    page = render_report(ReportInput(provenance={}, corpus=corpus, results=results))
+    assert "lineages that are in more than one split: 1" in page
+
+
+def test_several_training_seeds_do_not_mix_in_one_figure(population, results):
+    two = concat_results([results, results.with_columns(seed=pl.lit(1, dtype=pl.Int64))])
+    page = render_report(ReportInput(provenance={}, corpus=population.corpus, results=two))
+    assert "means over 2 seeds" in page
+    assert page.count('<div class="figure"') == render_report(
+        ReportInput(provenance={}, corpus=population.corpus, results=results)
+    ).count('<div class="figure"')

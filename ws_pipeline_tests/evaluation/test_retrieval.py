@@ -113,3 +113,16 @@ def test_the_order_of_the_corpus_does_not_decide(population):
         config=FAST,
     )
     assert value(results, "lineage", "backbone")["value"] < 0.1
+
+
+def test_without_embeddings_every_number_is_null_and_nothing_breaks(population):
+    empty = population.embeddings["backbone"].clear()
+    results = evaluate_retrieval(
+        population.corpus,
+        {"backbone": empty},
+        population.layers,
+        population.edges,
+        recipe="tiny",
+        config=FAST,
+    )
+    assert results["value"].null_count() == len(results)
