@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
 from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
-from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport, join_url
+from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport
+from ws_pipeline.hub.urls import join_url
 
 PAGE_SIZE = 500
 """Rows per listing request; the hub allows 1000 and times out at times with deep cursors."""

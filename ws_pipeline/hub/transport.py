@@ -22,16 +22,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
-from typing import NoReturn, Protocol, TypeVar, runtime_checkable
-from urllib.parse import urljoin, urlsplit
+from typing import Protocol, TypeVar, runtime_checkable
+from urllib.parse import urlsplit
 
 import httpx2
 import tenacity
 from huggingface_hub import get_session
 from huggingface_hub.errors import OfflineModeIsEnabled
-from huggingface_hub.utils._http import parse_ratelimit_headers
 
-from ws_pipeline.errors import ConfigError, HubError, Reason
+from ws_pipeline.errors import ConfigError, HubError
+from ws_pipeline.hub.responses import TransientError, check_status, wait_seconds
+from ws_pipeline.hub.urls import check_endpoint, join_url, origin_of, show_url
 
 TIMEOUT = httpx2.Timeout(connect=10.0, read=30.0, write=30.0, pool=60.0)
 """Seconds; a heavy listing page of the public hub takes up to 20."""
@@ -40,7 +41,6 @@ DEADLINE_SECONDS = 120.0
 """For one whole answer but a file's; a page that drips for longer is given up."""
 
 MAX_REDIRECTS = 5
-MAX_ERROR_BYTES = 16 * 1024
 CHUNK_BYTES = 1024**2
 
 
@@ -96,21 +96,13 @@ class Sink(Protocol):
         """Forget what came."""
 
 
-class TransientError(HubError):
-    """A request that may succeed when it is sent again."""
-
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
 class Transport:
     """Requests to one origin. Safe to share between threads."""
 
     def __init__(self, endpoint: str, token: str | None, *, retries: RetryPolicy) -> None:
-        host = _check_endpoint(endpoint)
+        host = check_endpoint(endpoint)
         self.endpoint = endpoint.rstrip("/")
-        self._origin = _origin(endpoint)
+        self._origin = origin_of(endpoint)
         self._token = token
         self._retries = retries
         self._session = _open_session(host)
@@ -119,7 +111,7 @@ class Transport:
 
     def is_same_origin(self, url: str) -> bool:
         """Say whether a URL has the endpoint's scheme, host and port."""
-        return _origin(url) == self._origin
+        return origin_of(url) == self._origin
 
     def get(
         self,
@@ -174,7 +166,8 @@ class Transport:
                     sink.write(chunk)
             if sink.have != sink.num_bytes:
                 raise TransientError(
-                    f"{_show(url)} gave {sink.have} of {sink.num_bytes} bytes; the hub cut it off."
+                    f"{show_url(url)} gave {sink.have} of {sink.num_bytes} bytes; the hub cut it "
+                    "off, run again later."
                 )
 
         self._retry(attempt)
@@ -222,8 +215,8 @@ class Transport:
                         break
                     url = self._redirect(response, is_file=is_file)
                 else:
-                    raise HubError(f"{_show(url)} redirects more than {MAX_REDIRECTS} times.")
-                _check_status(response)
+                    raise HubError(f"{show_url(url)} redirects more than {MAX_REDIRECTS} times.")
+                check_status(response)
                 self._pace(response)
                 yield response
             except httpx2.InvalidURL as error:
@@ -248,7 +241,7 @@ class Transport:
             self._retries.sleep(delay)
 
     def _pace(self, response: httpx2.Response) -> None:
-        asked = _wait_seconds(response)
+        asked = wait_seconds(response)
         if asked is not None:
             wait = min(asked, self._retries.max_retry_after_seconds)
             self._not_before = time.monotonic() + wait
@@ -265,19 +258,10 @@ class Transport:
         url = join_url(str(response.url), response.headers.get("location", ""))
         allowed = self.is_same_origin(url) or (is_file and urlsplit(url).scheme == "https")
         if not allowed:
-            raise HubError(f"{_show(str(response.url))} redirects to another origin; not followed.")
+            raise HubError(
+                f"{show_url(str(response.url))} redirects to another origin; not followed."
+            )
         return url
-
-
-def _check_endpoint(endpoint: str) -> str:
-    """Return the host of a plain http or https URL."""
-    with contextlib.suppress(ValueError):
-        scheme, host, port = _origin(endpoint)
-        if scheme in ("http", "https") and host and port and "?" not in endpoint:
-            return host
-    raise ConfigError(
-        f"A hub's endpoint is a URL such as https://huggingface.co; got {endpoint[:80]!r}."
-    )
 
 
 def _open_session(host: str) -> httpx2.Client:
@@ -307,70 +291,6 @@ def _user_agent() -> str:
     return f"ws_pipeline/{number}; huggingface_hub/{version('huggingface_hub')}"
 
 
-def join_url(base: str, location: str) -> str:
-    """Return where a redirect or a Link leads.
-
-    Raises:
-        HubError: If that is no URL.
-    """
-    try:
-        url = urljoin(base, location)
-        _origin(url)
-    except ValueError as error:
-        raise HubError(f"The hub redirects to something that is no URL: {error}.") from error
-    return url
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
-
-
-def _show(url: str) -> str:
-    """Return a URL without credentials, query and fragment."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path[:200]}"
-
-
-def _check_status(response: httpx2.Response) -> None:
-    status = response.status_code
-    if status in (200, 206):
-        return
-    where = _show(str(response.url))
-    if status in (408, 425, 429) or status >= 500:
-        raise TransientError(
-            f"{where} answered {status}; the hub is busy, run again later.",
-            retry_after_seconds=_wait_seconds(response),
-        )
-    _refuse_status(response, where)
-
-
-def _refuse_status(response: httpx2.Response, where: str) -> NoReturn:
-    """Raise what a 4xx means; the hub answers 401 both for private and for absent repos."""
-    code = response.headers.get("x-error-code", "")
-    message = response.headers.get("x-error-message", "")
-    if code == "GatedRepo":
-        raise HubError(
-            f"{where} is gated; ask for access on the hub and set a token.", reason=Reason.GATED
-        )
-    if "disabled" in message.lower():
-        raise HubError(f"{where} is disabled by the hub.", reason=Reason.DISABLED)
-    if response.status_code in (404, 410) or code in ("RepoNotFound", "EntryNotFound"):
-        raise HubError(f"{where} is not there (any more).", reason=Reason.NOT_FOUND)
-    if response.status_code in (401, 403):
-        raise HubError(f"{where} is private, or not for this token.", reason=Reason.PRIVATE)
-    raise HubError(f"{where} answered {response.status_code}, which no retry will change.")
-
-
-def _wait_seconds(response: httpx2.Response) -> float | None:
-    """Return the pause that Retry-After or RateLimit asks for."""
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(response.headers.get("retry-after", "")))
-    info = parse_ratelimit_headers(response.headers)
-    return float(info.reset_in_seconds) if info is not None and info.remaining == 0 else None
-
-
 def _check_resumed(response: httpx2.Response, sink: Sink) -> None:
     if not sink.have:
         return
@@ -381,7 +301,7 @@ def _check_resumed(response: httpx2.Response, sink: Sink) -> None:
     if stated != f"bytes {sink.have}-{sink.num_bytes - 1}/{sink.num_bytes}":
         sink.restart()
         raise TransientError(
-            f"{_show(str(response.url))} resumed with the wrong range {stated[:60]!r}."
+            f"{show_url(str(response.url))} resumed with the wrong range {stated[:60]!r}."
         )
 
 
@@ -390,7 +310,7 @@ def _read_body(response: httpx2.Response, max_bytes: int, deadline: float) -> by
     for chunk in _iterate(response, deadline):
         have += len(chunk)
         if have > max_bytes:
-            raise HubError(f"{_show(str(response.url))} sends more than {max_bytes} bytes.")
+            raise HubError(f"{show_url(str(response.url))} sends more than {max_bytes} bytes.")
         parts.append(chunk)
     return b"".join(parts)
 
@@ -400,5 +320,5 @@ def _iterate(response: httpx2.Response, deadline: float) -> Iterator[bytes]:
         yield chunk
         if time.monotonic() > deadline:
             raise TransientError(
-                f"{_show(str(response.url))} is too slow; check the network, then run again."
+                f"{show_url(str(response.url))} is too slow; check the network, then run again."
             )

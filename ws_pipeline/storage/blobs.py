@@ -57,7 +57,6 @@ class BlobStore:
         ref = BlobRef(sha256=hashlib.sha256(data).hexdigest(), num_bytes=len(data))
         key = blob_key(ref.sha256)
         if not self.folder.exists(key):
-            self.folder.check_space(len(data))
             self.folder.create_bytes(key, data)
         return ref
 

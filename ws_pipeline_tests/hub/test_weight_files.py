@@ -20,8 +20,8 @@ SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
         (["x.fp16.safetensors"], ["x.fp16.safetensors"]),
         (SHARDS, SHARDS),
         (
-            ["model_index.json", "unet/d.safetensors", "unet/d.fp16.safetensors", "v/d.safetensors"],
-            ["unet/d.safetensors", "v/d.safetensors"],
+            ["model_index.json", "u/d.safetensors", "u/d.fp16.safetensors", "v/d.safetensors"],
+            ["u/d.safetensors", "v/d.safetensors"],
         ),
     ],
 )  # fmt: skip

@@ -1,0 +1,68 @@
+"""What a hub means by a status and its headers. Pure, no I/O.
+
+What it is: from a response's head to a reason, and whether and when to ask again. What it is not:
+the asking (``transport``).
+
+Source: huggingface_hub 2.4, ``utils/_http.py``; https://huggingface.co/docs/hub/rate-limits.
+"""
+
+import contextlib
+from typing import NoReturn
+
+import httpx2
+from huggingface_hub.utils._http import parse_ratelimit_headers
+
+from ws_pipeline.errors import HubError, Reason
+from ws_pipeline.hub.urls import show_url
+
+
+class TransientError(HubError):
+    """A request that may succeed when it is sent again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+def check_status(response: httpx2.Response) -> None:
+    """Pass 200 and 206.
+
+    Raises:
+        TransientError: If asking again may help.
+        HubError: If it will not, with the reason.
+    """
+    status = response.status_code
+    if status in (200, 206):
+        return
+    where = show_url(str(response.url))
+    if status in (408, 425, 429) or status >= 500:
+        raise TransientError(
+            f"{where} answered {status}; the hub is busy, run again later.",
+            retry_after_seconds=wait_seconds(response),
+        )
+    _refuse_status(response, where)
+
+
+def _refuse_status(response: httpx2.Response, where: str) -> NoReturn:
+    """Raise what a 4xx means; the hub answers 401 both for private and for absent repos."""
+    code = response.headers.get("x-error-code", "")
+    message = response.headers.get("x-error-message", "")
+    if code == "GatedRepo":
+        raise HubError(
+            f"{where} is gated; ask for access on the hub and set a token.", reason=Reason.GATED
+        )
+    if "disabled" in message.lower():
+        raise HubError(f"{where} is disabled by the hub.", reason=Reason.DISABLED)
+    if response.status_code in (404, 410) or code in ("RepoNotFound", "EntryNotFound"):
+        raise HubError(f"{where} is not there (any more).", reason=Reason.NOT_FOUND)
+    if response.status_code in (401, 403):
+        raise HubError(f"{where} is private, or not for this token.", reason=Reason.PRIVATE)
+    raise HubError(f"{where} answered {response.status_code}, which no retry will change.")
+
+
+def wait_seconds(response: httpx2.Response) -> float | None:
+    """Return the pause that Retry-After or RateLimit asks for."""
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(response.headers.get("retry-after", "")))
+    info = parse_ratelimit_headers(response.headers)
+    return float(info.reset_in_seconds) if info is not None and info.remaining == 0 else None
