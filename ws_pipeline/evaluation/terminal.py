@@ -1,5 +1,6 @@
 """The results as one table for a terminal. No I/O: the caller prints it."""
 
+import textwrap
 from collections.abc import Mapping
 
 import polars as pl
@@ -29,6 +30,7 @@ from ws_pipeline.evaluation.tables import model_range
 _METRICS = ("r2", "recall@1", "relative_error")
 _SHOWN_CONTROLS = (STATISTICS, HYPER_PARAMETERS, UNTRAINED)
 _FLOOR = "floor"
+_LABEL_CHARS = 22
 _NARROWEST = 0.005  # an interval below the second decimal is not shown
 _HEADERS = {HYPER_PARAMETERS: "hyper-par.", UNTRAINED: "untrained"}
 
@@ -51,12 +53,10 @@ def render_results_table(results: pl.DataFrame, *, recipe: str | None = None) ->
     learned = [name for name in found if name not in CONTROLS and "+" not in name]
     columns = (*learned, *_SHOWN_CONTROLS, _FLOOR)
     title = Text(f"Held-out models, recipe {recipe}")
-    table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("what", min_width=15)
+    table = RichTable(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("what", no_wrap=True)
     for name in columns[:-1]:
-        table.add_column(
-            Text(_HEADERS.get(name, feature_label(name))), justify="right", min_width=7
-        )
+        table.add_column(Text(_HEADERS.get(name, feature_label(name))), justify="right")
     table.add_column("floor", justify="right")
     table.caption = Text("95 % intervals over lineages; floor: the mean's or chance's score")
     key = ("evaluation", "target", "metric")
@@ -66,8 +66,9 @@ def render_results_table(results: pl.DataFrame, *, recipe: str | None = None) ->
         }
         cells[_FLOOR] = cells.get(MEAN) or cells.get(RANDOM) or {}
         better = " ↓" if metric in LOWER_IS_BETTER else ""
-        label = Text(f"{target_label(str(target))}\n{metric_label(str(metric))}{better}")
-        label.append(f", n {model_range(part['num_models'])}", style="dim")
+        wrapped = textwrap.fill(target_label(str(target)), _LABEL_CHARS)
+        label = Text(f"{wrapped}\n{metric_label(str(metric))}{better}")
+        label.append(f"\nn {model_range(part['num_models'])}", style="dim")
         texts = [_cell(cells.get(name)) for name in columns]
         table.add_row(label, *texts)
     return table

@@ -212,6 +212,8 @@ def test_the_terminal_table_fits_eighty_columns(results):
     assert "recipe tiny" in text
     assert "…" not in text
     assert "test accuracy" in text
+    header = next(line for line in text.splitlines() if "backbone" in line)
+    assert header.split() == ["what", "backbone", "s(W)", "hyper-par.", "untrained", "floor"]
 
 
 def test_a_lineage_in_two_splits_is_called_a_leak(population, results):
