@@ -75,7 +75,7 @@ def serve_app_in_thread(app: Starlette, *, host: str = "127.0.0.1", port: int = 
         deadline = time.monotonic() + START_SECONDS
         while not server.started:
             if not thread.is_alive() or time.monotonic() > deadline:
-                raise HubError("the embedded hub did not start; look at the log above for why")
+                raise HubError("The embedded hub did not start; look at the log above for why.")
             time.sleep(0.005)
         yield _endpoint(listener)
     finally:
@@ -115,10 +115,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _explain(error: OSError | OverflowError, host: str, port: int) -> str:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} of {host} is in use by another program; stop it, or choose another port "
-            "with --port (0 takes a free one)"
+            f"Port {port} of {host} is in use by another program; stop it, or choose another port "
+            "with --port (0 takes a free one)."
         )
-    return f"cannot listen on port {port} of {host} ({error}); choose another one with --port"
+    return f"Port {port} of {host} cannot be listened on ({error}); choose another one with --port."
 
 
 def _endpoint(listener: socket.socket) -> str:

@@ -69,7 +69,7 @@ class HubFolder:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise MissingInputError(f"{folder} is not a folder; make it, or name another one")
+            raise MissingInputError(f"There is no folder {folder}; make it, or name another one.")
         self.folder = folder.resolve()
         self._read: dict[str, RepoFolder] = {}
         self._cache: DigestCache = {}

@@ -1,0 +1,79 @@
+"""The options that several commands share, and how the home is found. Reads the environment."""
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_HOME = ".ws"
+DEFAULT_RECIPE = "tiny"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GlobalOptions:
+    """What stands before the command."""
+
+    home: Path | None = None
+
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Folder that everything of a run lies under. Default: $WS_HOME, else ./.ws.",
+        show_default=False,
+    ),
+]
+EndpointOption = Annotated[
+    str,
+    typer.Option(
+        "--endpoint",
+        help="URL of a hub. Default: $WS_HUB_ENDPOINT, else the embedded hub over HOME/hub.",
+        show_default=False,
+    ),
+]
+FamilyOption = Annotated[
+    list[str],
+    typer.Option("--family", help="Only this family; may be given several times."),
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="Name of a recipe.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def find_home(context: typer.Context, home: Path | None) -> Path:
+    """Return the home: the command's own option, the global one, $WS_HOME, or ``./.ws``."""
+    options = context.find_root().obj
+    stated = home or (options.home if isinstance(options, GlobalOptions) else None)
+    return Path(stated or os.environ.get("WS_HOME") or DEFAULT_HOME).expanduser().absolute()
+
+
+def add_command(
+    app: typer.Typer,
+    command: Callable[..., None],
+    *examples: str,
+    name: str | None = None,
+    panel: str | None = None,
+) -> None:
+    """Add a function as a command; its docstring is the help, the examples follow."""
+    app.command(
+        name,
+        help=unwrap(command.__doc__ or ""),
+        epilog=show_examples(*examples) if examples else None,
+        rich_help_panel=panel,
+    )(command)
+
+
+def unwrap(text: str) -> str:
+    """Return paragraphs as one line each, for the terminal to wrap."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def show_examples(*lines: str) -> str:
+    """Return an epilog that keeps its lines; brackets are text, not markup."""
+    text = "\n".join(lines).replace("[", "\\[")
+    return f"[bold]Examples[/bold]\n\n{text}"

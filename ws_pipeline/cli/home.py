@@ -1,0 +1,84 @@
+"""The home folder as commands need it: writable, with room, its store and its hub. Does I/O."""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ws_pipeline.errors import MissingInputError, Reason, RefusedError
+
+if TYPE_CHECKING:
+    from ws_pipeline.storage.store import Store
+
+REPO_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+
+
+def prepare_home(home: Path) -> Path:
+    """Make the home and check that it can take more.
+
+    Raises:
+        NoSpaceError: The disk has less than the store's reserve.
+        RefusedError: The folder cannot be made or written to.
+    """
+    from ws_pipeline.storage.objects import LocalFolder
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        writable = os.access(home, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise RefusedError(
+            f"The home {home} cannot be made ({error.strerror}); name another one with --home.",
+            reason=Reason.MISUSE,
+        ) from error
+    if not writable:
+        raise RefusedError(
+            f"The home {home} cannot be written to; name another one with --home.",
+            reason=Reason.MISUSE,
+        )
+    LocalFolder(root=str(home)).check_space(0)
+    return home
+
+
+def store_root(home: Path) -> str:
+    """Return where the store lies: $WS_STORE, else ``HOME/store``."""
+    return os.environ.get("WS_STORE") or str(home / "store")
+
+
+def open_store(home: Path) -> "Store":
+    """Open the home's store.
+
+    Raises:
+        MissingInputError: Nothing was ever stored here.
+    """
+    from ws_pipeline.storage.store import Store
+
+    root = store_root(home)
+    if "://" not in root and not Path(root).is_dir():
+        raise MissingInputError(
+            f"There is no store in {home}; run ws-pipeline demo or ws-pipeline hub scan first, "
+            "or name another home with --home."
+        )
+    return Store.open(root)
+
+
+def check_inputs(paths: list[str], what: str = "A model") -> list[Path]:
+    """Return the paths, all of which have to exist.
+
+    Raises:
+        MissingInputError: Names the first that does not.
+    """
+    for path in paths:
+        if not Path(path).exists():
+            raise MissingInputError(
+                f"There is no file or folder {path!r}. {what} is a .safetensors file or a folder "
+                "that holds one; check the path."
+            )
+    return [Path(path) for path in paths]
+
+
+def find_repo(home: Path, repo_id: str) -> Path | None:
+    """Return the embedded hub's folder of a repo id, None where there is none."""
+    if not REPO_ID.fullmatch(repo_id) or ".." in repo_id:
+        return None
+    folder = home / "hub" / repo_id
+    return folder if folder.is_dir() else None

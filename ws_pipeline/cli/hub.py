@@ -1,0 +1,171 @@
+"""The commands about hubs: serve a folder as one, crawl one, read the ledger."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ws_pipeline.cli.arguments import (
+    EndpointOption,
+    FamilyOption,
+    HomeOption,
+    JsonOption,
+    add_command,
+    find_home,
+)
+from ws_pipeline.cli.console import (
+    ConsoleReporter,
+    count_values,
+    err,
+    out,
+    print_json,
+    print_table,
+)
+from ws_pipeline.cli.home import open_store, prepare_home
+from ws_pipeline.errors import ConfigError, MissingInputError, Reason
+
+if TYPE_CHECKING:
+    from ws_pipeline.hub.ledger import Ledger
+
+DEFAULT_PORT = 8900
+LEDGER_COLUMNS = ("family", "repo_id", "revision", "status", "reason", "detail")
+SHOWN_REVISION = 10
+"""Digits of a revision in a table; --json has all 40."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(rich_markup_mode="rich")
+    add_command(
+        group,
+        serve,
+        "ws-pipeline hub serve models/ --port 8900",
+        "HF_ENDPOINT=http://127.0.0.1:8900 hf models ls",
+    )
+    add_command(
+        group,
+        scan,
+        "ws-pipeline hub scan                       the embedded hub, HOME/hub",
+        "ws-pipeline hub scan --endpoint https://huggingface.co --family vit --dry-run",
+    )
+    add_command(
+        group,
+        ledger,
+        "ws-pipeline hub ledger",
+        "ws-pipeline hub ledger --reason gated --json",
+    )
+    app.add_typer(group, name="hub", help="Serve, crawl, and read the ledger.")
+
+
+def serve(
+    folder: Annotated[Path, typer.Argument(help="Holds <owner>/<name>/ repos.")],
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve a folder of repos as a hub that huggingface_hub understands, until Ctrl-C.
+
+    A repo is a folder FOLDER/<owner>/<name>/ with config.json, *.safetensors, README.md, anything.
+    Changes are picked up. A .hub.json beside the files may say {"gated": "manual"}, {"private":
+    true} or {"disabled": true}. There are no passwords: any token opens what is private.
+    """
+    from ws_pipeline.hub.server import serve as serve_folder
+    from ws_pipeline.hub.server_index import HubFolder
+
+    hub = HubFolder(folder)
+    for name in hub.unservable():
+        err().print(f"left out: {name} is no name that a hub client can ask for", markup=False)
+
+    def announce(endpoint: str) -> None:
+        console = out()
+        console.print(f"Serving {len(hub.repos())} repos of {folder} at {endpoint}", markup=False)
+        console.print("Ctrl-C stops.")
+
+    serve_folder(folder, host=host, port=port, announce=announce)
+
+
+def scan(
+    context: typer.Context,
+    endpoint: EndpointOption = "",
+    family: FamilyOption = [],  # noqa: B006 - typer copies it
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask and compare, write nothing.")] = (
+        False
+    ),
+    home: HomeOption = None,
+) -> None:
+    """Crawl a hub once into the ledger; only what is new or changed is read."""
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    with ConsoleReporter() as reporter:
+        result = operations.scan(
+            folder, endpoint=endpoint, families=family, dry_run=dry_run, reporter=reporter
+        )
+    changed = [row for row in result.repos.to_dicts() if row.get("change")]
+    print_table(
+        ["change", "family", "repo", "revision", "status", "reason"],
+        [
+            (
+                *(row["change"], row["family"], row["repo_id"]),
+                *((row["revision"] or "")[:SHOWN_REVISION], row["status"], row["reason"]),
+            )
+            for row in changed
+        ],
+    )
+    words = "would be written" if result.dry_run else "written"
+    out().print(
+        f"{result.num_listed} listed in {len(result.families)} families, {result.num_new} new, "
+        f"{result.num_changed} changed; {words}"
+    )
+
+
+def ledger(
+    context: typer.Context,
+    family: FamilyOption = [],  # noqa: B006 - typer copies it
+    reason: Annotated[str, typer.Option("--reason", help="Only rows with this reason.")] = "",
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Show how far every repo came, and why the others did not."""
+    if reason and reason not in set(Reason):
+        raise ConfigError(
+            f"There is no reason {reason!r}; the reasons are {', '.join(Reason)}.",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    from ws_pipeline.hub.ledger import Ledger
+
+    book = Ledger(store=open_store(find_home(context, home)))
+    rows = read_ledger(book, family)
+    shown = [row for row in rows if not reason or row["reason"] == reason]
+    if as_json:
+        print_json(shown)
+        return
+    print_table(
+        ["family", "repo", "revision", "status", "reason", "detail"],
+        [
+            [row[n][:SHOWN_REVISION] if n == "revision" else row[n] for n in LEDGER_COLUMNS]
+            for row in shown
+        ],
+    )
+    console = out()
+    for title, key in (("status", "status"), ("reason", "reason")):
+        counts = count_values(shown, key)
+        if counts:
+            console.print(f"{title}  " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+
+
+def read_ledger(book: "Ledger", families: list[str]) -> list[dict[str, Any]]:
+    """Return the ledger's rows, the columns that people ask for first.
+
+    Raises:
+        MissingInputError: A family that was never crawled.
+    """
+    known = book.families()
+    for name in families:
+        if name not in known:
+            raise MissingInputError(
+                f"There is no family {name!r} in the ledger; it has {', '.join(known) or 'none'}. "
+                "Crawl it with ws-pipeline hub scan."
+            )
+    rows = [row for name in families or known for row in book.read(name).to_dicts()]
+    first = (*LEDGER_COLUMNS, "hub_id", "attempt", "accepted")
+    return [{name: "" if row[name] is None else row[name] for name in first} for row in rows]

@@ -1,0 +1,197 @@
+"""The commands that run assets: demo, refresh, train, evaluate, report."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ws_pipeline.cli.arguments import (
+    DEFAULT_RECIPE,
+    EndpointOption,
+    FamilyOption,
+    HomeOption,
+    RecipeOption,
+    add_command,
+    find_home,
+)
+from ws_pipeline.cli.console import ConsoleReporter, out, print_table, wide
+from ws_pipeline.cli.home import prepare_home
+from ws_pipeline.errors import WsPipelineError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ws_pipeline.defs.operations import StepOutcome
+
+PANEL = "Lineage"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    add_command(
+        app,
+        demo,
+        "ws-pipeline demo                  from nothing to a report; again: only what is new",
+        "ws-pipeline --home /data demo     with everything under /data",
+        panel=PANEL,
+    )
+    add_command(
+        app,
+        refresh,
+        "ws-pipeline refresh                             the embedded hub, HOME/hub",
+        "ws-pipeline refresh --train --recipe tiny       up to the evaluations",
+        "ws-pipeline refresh --endpoint https://huggingface.co --family vit",
+        panel=PANEL,
+    )
+    add_command(app, train, "ws-pipeline train --recipe tiny --processes 2", panel=PANEL)
+    add_command(
+        app,
+        evaluate,
+        "ws-pipeline evaluate                  every recipe that has a model",
+        "ws-pipeline evaluate --recipe tiny    one of them",
+        panel=PANEL,
+    )
+    add_command(app, report, "ws-pipeline report", panel=PANEL)
+
+
+def demo(
+    context: typer.Context,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    zoo: Annotated[str, typer.Option("--zoo", help="Name of the zoo to train.")] = "demo",
+    home: HomeOption = None,
+) -> None:
+    """Train a zoo, serve it as a hub, and run the whole lineage over it up to the report.
+
+    Needs no account and no network; a few minutes on two cores. On an existing home only what is
+    stale runs.
+    """
+    check_recipes([recipe])
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    with ConsoleReporter() as reporter:
+        result = operations.demo(folder, recipe_name=recipe, zoo_name=zoo, reporter=reporter)
+    raise_failures(result.outcomes)
+    print_results(result.results, recipe)
+    print_table(
+        ["left out", "reason", "detail"],
+        result.refused.select("repo_id", "reason", "detail").rows(),
+    )
+    console = out()
+    console.print(f"\nProcessed  {result.num_processed} rows in {result.seconds:.0f} s")
+    console.print(f"Report     {result.report}")
+    console.print("Look       " + "\n           ".join(result.ui_commands))
+
+
+def refresh(
+    context: typer.Context,
+    *,
+    endpoint: EndpointOption = "",
+    family: FamilyOption = [],  # noqa: B006 - typer copies it
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    train: Annotated[
+        bool, typer.Option("--train", help="Go on to the backbone and the evaluations.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Crawl a hub and run what is stale downstream of it, up to tokens."""
+    check_recipes([recipe])
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    with ConsoleReporter() as reporter:
+        result = operations.refresh(
+            folder,
+            endpoint=endpoint,
+            families=family,
+            recipe_name=recipe,
+            train=train,
+            reporter=reporter,
+        )
+    raise_failures(result.outcomes)
+    out().print(f"Processed  {result.num_processed} rows")
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe.")],
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Ranks to launch.")] = 1,
+    home: HomeOption = None,
+) -> None:
+    """Train a backbone on the current corpus."""
+    check_recipes([recipe])
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    with ConsoleReporter() as reporter:
+        result = operations.train(
+            folder, recipe_name=recipe, num_processes=processes, reporter=reporter
+        )
+    raise_failures(result.outcomes)
+    print_table(["metric", "value"], sorted(result.metrics.items()))
+    console = out()
+    console.print(f"Model   {result.model_dir}")
+    console.print(f"MLflow  run {result.mlflow_run_id}")
+
+
+def evaluate(
+    context: typer.Context,
+    recipe: Annotated[
+        list[str], typer.Option("--recipe", help="Name of a recipe; may be given several times.")
+    ] = [],  # noqa: B006 - typer copies it
+    home: HomeOption = None,
+) -> None:
+    """Embed the corpus with trained backbones and evaluate what is stale."""
+    check_recipes(recipe)
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    with ConsoleReporter() as reporter:
+        result = operations.evaluate(folder, recipe_names=recipe, reporter=reporter)
+    raise_failures(result.outcomes)
+    for name in recipe or sorted(set(result.results["recipe"].to_list())):
+        print_results(result.results, name)
+    out().print(f"Report  {result.report}")
+
+
+def report(context: typer.Context, home: HomeOption = None) -> None:
+    """Write the HTML report again from the stored results."""
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    with ConsoleReporter() as reporter:
+        path = operations.report(folder, reporter=reporter)
+    out().print(f"Report  {path}")
+
+
+def check_recipes(names: Sequence[str]) -> None:
+    """Refuse a name that is no recipe, before anything else starts."""
+    from ws_pipeline.recipes import recipe
+
+    for name in names:
+        recipe(name)
+
+
+def print_results(results: "pl.DataFrame", recipe: str) -> None:
+    """Print a recipe's results beside the baselines."""
+    from ws_pipeline.evaluation.terminal import render_results_table
+
+    wide().print(render_results_table(results, recipe=recipe))
+
+
+def raise_failures(outcomes: "Sequence[StepOutcome]") -> None:
+    """Fail when a step did.
+
+    Raises:
+        WsPipelineError: Names the first, and how to see more.
+    """
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if not failed:
+        return
+    first = failed[0]
+    name = first.asset + (f"[{first.partition}]" if first.partition else "")
+    detail = first.detail.rstrip(".") or "no message"
+    raise WsPipelineError(
+        f"{len(failed)} of {len(outcomes)} steps failed, first {name}: {detail}. "
+        "See the run's log with ws-pipeline ui, mend the cause and run the same command again."
+    )

@@ -1,0 +1,222 @@
+"""The commands about single checkpoints: inspect, tokens, embed, generate."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ws_pipeline.cli.arguments import (
+    DEFAULT_RECIPE,
+    EndpointOption,
+    HomeOption,
+    JsonOption,
+    RecipeOption,
+    add_command,
+    find_home,
+)
+from ws_pipeline.cli.console import out, print_json, print_table
+from ws_pipeline.cli.home import check_inputs, find_repo
+from ws_pipeline.cli.lineage import check_recipes
+from ws_pipeline.errors import MissingInputError, Reason, RefusedError
+
+PANEL = "Checkpoints"
+MAX_SHOWN_TENSORS = 60
+"""A table that fits two screens; --json has all."""
+
+ModelsArgument = Annotated[
+    list[str], typer.Argument(help=".safetensors files, or folders that hold one model each.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    add_command(
+        app,
+        inspect,
+        "ws-pipeline inspect model.safetensors",
+        "ws-pipeline inspect sharded-folder/ --json",
+        "ws-pipeline inspect zoo/NAME --json              a repo of HOME/hub",
+        "ws-pipeline inspect OWNER/NAME --endpoint https://huggingface.co",
+        panel=PANEL,
+    )
+    add_command(
+        app,
+        embed,
+        "ws-pipeline embed a.safetensors b/ --out vectors.parquet",
+        "ws-pipeline embed a.safetensors --backbone model/ --out vectors.parquet",
+        panel=PANEL,
+    )
+    add_command(app, generate, panel=PANEL)
+    group = typer.Typer(rich_markup_mode="rich")
+    add_command(group, pack, "ws-pipeline tokens pack model.safetensors --out shard/")
+    add_command(group, unpack, "ws-pipeline tokens unpack shard/ --out again.safetensors")
+    app.add_typer(
+        group,
+        name="tokens",
+        help="Checkpoints to token shards and back, exactly.",
+        rich_help_panel=PANEL,
+    )
+
+
+def inspect(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(help="A .safetensors file, a folder, or a repo id.")],
+    as_json: JsonOption = False,
+    endpoint: EndpointOption = "",
+    home: HomeOption = None,
+) -> None:
+    """Show what is in a checkpoint: parameters, roles, dtypes, tensors. Reads headers only."""
+    with locate_model(path, find_home(context, home), endpoint) as located:
+        from ws_pipeline.weights.inspection import inspect_path
+
+        found = inspect_path(located)
+    if as_json:
+        print_json(found)
+    else:
+        print_inspection(found)
+
+
+@contextlib.contextmanager
+def locate_model(path: str, home: Path, endpoint: str) -> Iterator[Path]:
+    """Yield where a model lies: a path, a repo of the embedded hub, or a hub's headers.
+
+    Raises:
+        MissingInputError: It is none of them.
+    """
+    if endpoint:
+        from ws_pipeline.cli.remote import fetch_headers
+
+        with fetch_headers(endpoint, path) as folder:
+            yield folder
+        return
+    found = Path(path) if Path(path).exists() else find_repo(home, path)
+    if found is None:
+        raise MissingInputError(
+            f"There is no file, folder or repo {path!r}; check the path, or add "
+            "--endpoint https://huggingface.co for a repo that is not in HOME/hub."
+        )
+    yield found
+
+
+def print_inspection(found: dict[str, Any]) -> None:
+    """Print an inspection for people."""
+    out().print(
+        f"{found['num_params']:,} parameters, {found['num_bytes']:,} bytes, "
+        f"{len(found['tensors']):,} tensors, {', '.join(found['dtypes'])}\n"
+    )
+    roles = sorted(found["roles"].items(), key=lambda item: -item[1])
+    print_table(["role", "parameters"], roles)
+    out().print()
+    tensors = found["tensors"]
+    print_table(
+        ["tensor", "role", "dtype", "shape", "parameters"],
+        [
+            (t["name"], t["role"], t["dtype"], "x".join(map(str, t["shape"])), t["num_params"])
+            for t in tensors[:MAX_SHOWN_TENSORS]
+        ],
+    )
+    if len(tensors) > MAX_SHOWN_TENSORS:
+        out().print(f"... and {len(tensors) - MAX_SHOWN_TENSORS:,} more; --json has all")
+
+
+def pack(
+    path: Annotated[str, typer.Argument(help="A .safetensors file or a folder.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder for the shard and its manifest.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+) -> None:
+    """Turn a checkpoint into a token shard. A shard serves every recipe's layout."""
+    check_recipes([recipe])
+    (source,) = check_inputs([path], "A checkpoint")
+    from ws_pipeline.tokens.pack_folder import pack_path
+
+    pack_path(source, to)
+    out().print(f"Packed {path} into {to}", markup=False)
+
+
+def unpack(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder that pack wrote.")],
+    to: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")],
+) -> None:
+    """Turn a token shard back into the checkpoint, tensor by tensor and bit by bit."""
+    if not Path(folder).is_dir():
+        raise MissingInputError(
+            f"There is no folder {folder!r}; name one that ws-pipeline tokens pack wrote."
+        )
+    from ws_pipeline.tokens.pack_folder import unpack_path
+
+    unpack_path(Path(folder), to)
+    out().print(f"Unpacked {folder} into {to}", markup=False)
+
+
+def embed(
+    context: typer.Context,
+    paths: ModelsArgument,
+    *,
+    to: Annotated[Path | None, typer.Option("--out", help="Parquet file to write.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Use this recipe's backbone. Default: tiny.")
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option("--backbone", help="Use the backbone in this folder.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Write one vector per model: a Parquet file with the columns model and embedding."""
+    sources = check_inputs(paths)
+    if to is None:
+        raise RefusedError(
+            "There is no place for the result; add --out FILE.parquet.", reason=Reason.MISUSE
+        )
+    folder = find_backbone(find_home(context, home), recipe, backbone)
+    import polars as pl
+
+    from ws_pipeline.backbone.embed import embed_checkpoint
+    from ws_pipeline.backbone.model import Backbone
+
+    model = Backbone.from_pretrained(folder)
+    rows = []
+    for name, source in zip(paths, sources, strict=True):
+        vector = [float(value) for value in embed_checkpoint(model, source)]
+        rows.append({"model": name, "embedding": vector})
+    to.parent.mkdir(parents=True, exist_ok=True)
+    schema = {"model": pl.String(), "embedding": pl.List(pl.Float32())}
+    pl.DataFrame(rows, schema=schema).write_parquet(to)
+    out().print(f"Embedded {len(rows)} models into {to}", markup=False)
+
+
+def find_backbone(home: Path, recipe: str | None, backbone: Path | None) -> Path:
+    """Return the folder of the backbone that was asked for.
+
+    Raises:
+        RefusedError: Both were named.
+        MissingInputError: There is none.
+    """
+    if recipe is not None and backbone is not None:
+        raise RefusedError("Name --recipe or --backbone, not both.", reason=Reason.MISUSE)
+    if backbone is not None:
+        if not (backbone / "config.json").is_file():
+            raise MissingInputError(
+                f"There is no backbone in {str(backbone)!r}; name a folder with model.safetensors "
+                "and config.json that ws-pipeline train wrote."
+            )
+        return backbone
+    name = recipe or DEFAULT_RECIPE
+    check_recipes([name])
+    from ws_pipeline.defs.runs import find_model
+
+    return find_model(home, name)
+
+
+def generate(
+    like: Annotated[list[str], typer.Option("--like", help="Checkpoints to be like.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder for new checkpoints.")],
+) -> None:
+    """Make new checkpoints that load like the given ones. Not in this version."""
+    del like, to
+    raise RefusedError(
+        "This version cannot generate checkpoints yet; ws-pipeline embed and tokens pack work on "
+        "the same files.",
+        reason=Reason.NOT_AVAILABLE,
+    )

@@ -1,0 +1,75 @@
+"""The commands about zoos: populations trained on purpose."""
+
+from typing import Annotated
+
+import typer
+
+from ws_pipeline.cli.arguments import HomeOption, add_command, find_home
+from ws_pipeline.cli.console import ConsoleReporter, out, print_table
+from ws_pipeline.cli.home import prepare_home
+from ws_pipeline.cli.lineage import raise_failures
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(rich_markup_mode="rich")
+    add_command(group, train, "ws-pipeline zoo train demo")
+    add_command(group, list_zoos, "ws-pipeline zoo list", name="list")
+    add_command(
+        group,
+        publish,
+        "ws-pipeline zoo publish demo --owner lab",
+        "ws-pipeline refresh                         crawls what was published",
+    )
+    app.add_typer(group, name="zoo", help="Train populations with known generating factors.")
+
+
+ZooArgument = Annotated[str, typer.Argument(help="Name of a zoo; ws-pipeline zoo list has them.")]
+
+
+def train(context: typer.Context, name: ZooArgument, home: HomeOption = None) -> None:
+    """Train a zoo, many models at a time; one that is complete is reused."""
+    check_zoo(name)
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    with ConsoleReporter() as reporter:
+        result = operations.train_zoo(folder, name=name, reporter=reporter)
+    raise_failures(result.outcomes)
+    families = ", ".join(result.families)
+    out().print(f"{result.num_models} models of {families} in {result.folder}", markup=False)
+
+
+def list_zoos(context: typer.Context, home: HomeOption = None) -> None:
+    """List the zoos there are, and which are trained in this home."""
+    from ws_pipeline.zoo.catalog import ZOO_NAMES, zoo_config
+
+    folder = find_home(context, home)
+    rows = []
+    for name in ZOO_NAMES:
+        config = zoo_config(name)
+        trained = (folder / "zoos" / name / "summary.json").is_file()
+        rows.append((name, getattr(config, "description", ""), trained))
+    print_table(["zoo", "what it is", "trained"], rows)
+
+
+def publish(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of a trained zoo.")] = "demo",
+    owner: Annotated[str, typer.Option("--owner", help="Publish as <owner>/<model>.")] = "zoo",
+    home: HomeOption = None,
+) -> None:
+    """Copy a trained zoo's repos into the embedded hub, HOME/hub; unchanged ones stay."""
+    check_zoo(name)
+    folder = prepare_home(find_home(context, home))
+    from ws_pipeline.defs import operations
+
+    changed = operations.publish_zoo(folder, name=name, owner=owner)
+    out().print(f"{changed} repos changed in {folder / 'hub' / owner}", markup=False)
+
+
+def check_zoo(name: str) -> None:
+    """Refuse a name that is no zoo, before anything else starts."""
+    from ws_pipeline.zoo.catalog import zoo_config
+
+    zoo_config(name)
