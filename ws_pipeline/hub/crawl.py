@@ -18,6 +18,7 @@ from ws_pipeline.hub.families import family_of, tags_of
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.listing import parse_detail, parse_listing, quarantine
 from ws_pipeline.hub.repo import (
+    KEY_SCHEMA,
     REPO_SCHEMA,
     STATUS_DELETED,
     STATUS_LISTED,
@@ -108,7 +109,7 @@ def crawl_family(
     rows += [_bury(row, changes) for row in gone]
     for row in rows:
         row["family"], row["crawled_at"] = family, now
-    payload = {name: dtype for name, dtype in REPO_SCHEMA.items() if name not in _KEYS}
+    payload = {name: dtype for name, dtype in REPO_SCHEMA.items() if name not in KEY_SCHEMA}
     frame = build_frame(rows, payload)
     if not dry_run:
         ledger.write_repos(family, frame)
@@ -124,9 +125,6 @@ def crawl_family(
         num_requested=len(stale),
         num_malformed=sum(row["reason"] == Reason.MALFORMED_ROW for row in rows),
     )
-
-
-_KEYS = ("hub_id", "repo_id", "revision", "accepted", "reason", "detail", "reused")
 
 
 def _list_family(client: HubClient, family: str) -> dict[str, dict[str, Any]]:

@@ -240,7 +240,7 @@ class LocalFolder:
         limit = (time.time() if now is None else now) - ORPHAN_AGE_SECONDS
         num_swept = 0
         for path in (Path(self.root) / TEMPORARY_FOLDER).glob("*"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # another process swept it, or may not
                 if path.stat().st_mtime < limit:
                     path.unlink()
                     num_swept += 1

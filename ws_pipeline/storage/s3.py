@@ -9,6 +9,7 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -25,6 +26,8 @@ from ws_pipeline.storage.objects import RESERVE_BYTES, check_key, check_length, 
 CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 MAX_ATTEMPTS = 5
+
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 CONFLICT_WAIT_SECONDS = 0.2
 """Between tries while another writer creates the same object; a small PUT takes 0.05."""
@@ -52,7 +55,8 @@ class S3Folder:
             "retries": {"mode": "standard", "max_attempts": MAX_ATTEMPTS},
             **dict(options.get("config_kwargs", {})),
         }
-        if "endpoint_url" in options:  # own servers have no bucket subdomains
+        if "endpoint_url" in options or any(map(os.environ.get, _ENDPOINT_VARIABLES)):
+            # Servers of one's own have no subdomain for each bucket.
             settings.setdefault("s3", {"addressing_style": "path"})
         options["config_kwargs"] = settings
         return cls(root=root.rstrip("/"), filesystem=fsspec.filesystem("s3", **options))

@@ -1,7 +1,8 @@
 """One root, local or S3, with its blobs, manifests, snapshots and tables.
 
 What it is: the one object that the rest of the project is handed. What it is not: configuration
-from the environment (the caller names the root). Opening a local store creates its folder. Does
+from the environment (the caller names the root). Opening a local store creates its folder and
+sweeps what killed writers left a day ago. Does
 I/O.
 """
 
@@ -77,4 +78,6 @@ def _open_folder(root: str, storage_options: Mapping[str, Any]) -> ObjectFolder:
         raise StorageError(f"The store's root must be a folder, but {path} is a file.")
     with disk_errors(f"the store at {path}"):
         path.mkdir(parents=True, exist_ok=True)
-    return LocalFolder(root=str(path))
+    folder = LocalFolder(root=str(path))
+    folder.sweep_orphans()
+    return folder

@@ -156,6 +156,14 @@ def test_nobody_listening_is_one_clear_error() -> None:
         list(connect("http://127.0.0.1:9").list_models())
 
 
+def test_a_hub_on_this_machine_is_not_looked_for_behind_a_proxy(
+    scripted: ScriptedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert list(connect(scripted.endpoint).list_models()) == []
+
+
 def test_a_drip_is_given_up(scripted: ScriptedHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_module, "DEADLINE_SECONDS", -1.0)
     scripted.answer = lambda _: JSONResponse([])

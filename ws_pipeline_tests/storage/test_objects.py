@@ -83,6 +83,10 @@ def test_orphans_of_killed_writers_are_swept_after_a_day(tmp_path: Path) -> None
         assert folder.sweep_orphans(now=time.time()) == 1
         assert fresh.exists()
         assert not orphan.exists()
+        orphan.write_bytes(b"left")
+        os.utime(orphan, (0, 0))
+        Store.open(tmp_path)
+        assert not orphan.exists()
 
 
 WRITER = """

@@ -6,7 +6,7 @@ import pytest
 from ws_pipeline.errors import StorageError, WsPipelineError
 from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.storage.conftest import open_s3
-from ws_pipeline_tests.storage.s3_server import BUCKET, S3Server
+from ws_pipeline_tests.storage.s3_server import BUCKET, KEY, SECRET, S3Server
 
 
 def test_a_blob_of_many_parts_is_one_object(s3_server: S3Server, tmp_path: Path) -> None:
@@ -18,6 +18,18 @@ def test_a_blob_of_many_parts_is_one_object(s3_server: S3Server, tmp_path: Path)
     start = 52 * 1024**2
     assert store.blobs.read_range(ref.sha256, start, 9) == path.read_bytes()[start : start + 9]
     assert store.blobs.local_path(ref.sha256).stat().st_size == ref.num_bytes
+
+
+def test_endpoint_and_credentials_may_come_from_the_environment(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint.replace("127.0.0.1", "localhost"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    store = Store.open(f"s3://{BUCKET}/environment", cache=tmp_path)
+    store.manifests.create("a/b/c/1", {"a": 1})
+    assert open_s3(s3_server, tmp_path).root != store.root
+    assert store.manifests.read("a/b/c/1") == {"a": 1}
 
 
 def test_wrong_credentials_are_one_clear_error(s3_server: S3Server, tmp_path: Path) -> None:
