@@ -9,9 +9,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ws_pipeline.weights.role_rules import STAGE_RULES
+from ws_pipeline.weights.role_rules import STAGE_RULES, Stage
 
 _STAGES = tuple((stage, re.compile(pattern)) for stage, pattern in STAGE_RULES)
+_DECODER = re.compile(r"(^|[._])decoder\.")
 _DIGITS = re.compile(r"(\d+)")
 # The prefix up to the first component that is a number, with a numbered component before it
 # ("layer1.0") or without one ("layers.11").
@@ -46,12 +47,12 @@ def number_blocks(ordered: Sequence[str]) -> dict[str, int]:
     return blocks
 
 
-def stage_of(name: str) -> int:
-    """Return 0 for the input side, 1 for the middle (and any numbered block), 2 for heads."""
-    if _BLOCK.match(name):
-        return 1
+def stage_of(name: str) -> Stage:
+    """Return where a tensor stands; numbered blocks are the middle, those of a decoder after it."""
     lowered = name.lower()
-    return next((stage for stage, pattern in _STAGES if pattern.search(lowered)), 1)
+    if _BLOCK.match(name):
+        return Stage.DECODER if _DECODER.search(lowered) else Stage.MIDDLE
+    return next((stage for stage, pattern in _STAGES if pattern.search(lowered)), Stage.MIDDLE)
 
 
 def name_key(name: str) -> NameKey:

@@ -7,7 +7,7 @@ which ``/``, ``:`` and ``::`` are written as dots. :mod:`ws_pipeline.weights.rol
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class Role(StrEnum):
@@ -44,6 +44,16 @@ class Role(StrEnum):
     QUANTIZATION = "quantization"
     TIED = "tied"
     UNKNOWN = "unknown"
+
+
+class Stage(IntEnum):
+    """Where a tensor stands in the network's order."""
+
+    INPUT = 0
+    MIDDLE = 1
+    DECODER = 2
+    FINAL_NORM = 3
+    HEAD = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,10 +178,10 @@ BIAS_PARTNERS: tuple[tuple[str, str], ...] = (
 # Leaves under which TensorFlow, Keras and Flax store (input, output): the output axis is the last.
 OUTPUT_LAST_PATTERN = r"(^|[./])kernel(:0)?$|matmul"
 
-# Where a module stands when its name is in no numbered block: 0 input side, 2 output side, 1 else.
-STAGE_RULES: tuple[tuple[int, str], ...] = (
-    (2, r"(^|\.)(lm_head|cls|classifier|fc|heads?|score|pooler|qa_outputs)(\.|$)"),
-    (2, r"(^|\.)(ln_f|norm_f|final_\w*norm)(\.|$)"),
-    (2, r"(output|_out|logits|final|predict)\w*\.(weight|bias)$"),
-    (0, r"emb|wte|wpe|token|stem|patch|(^|\.)conv1?\.|(^|\.)bn1\."),
+# Where a module stands when its name is in no numbered block; the first match counts, MIDDLE else.
+STAGE_RULES: tuple[tuple[Stage, str], ...] = (
+    (Stage.HEAD, r"(^|\.)(lm_head|cls|classifier|fc|heads?|score|pooler|qa_outputs)(\.|$)"),
+    (Stage.FINAL_NORM, r"(^|\.)(ln_f|norm_f|final_\w*norm)(\.|$)"),
+    (Stage.HEAD, r"(output|_out|logits|final|predict)\w*\.(weight|bias)$"),
+    (Stage.INPUT, r"(^|\.)shared\.|emb|wte|wpe|token|stem|patch|(^|\.)conv1?\.|(^|\.)bn1\."),
 )
