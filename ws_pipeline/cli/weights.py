@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,14 +16,12 @@ from ws_pipeline.cli.arguments import (
     add_command,
     find_home,
 )
-from ws_pipeline.cli.console import out, print_json, print_table
+from ws_pipeline.cli.console import out, print_json, wide
 from ws_pipeline.cli.home import check_inputs, find_repo
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
 
 PANEL = "Checkpoints"
-MAX_SHOWN_TENSORS = 60
-"""A table that fits two screens; --json has all."""
 
 ModelsArgument = Annotated[
     list[str], typer.Argument(help=".safetensors files, or folders that hold one model each.")
@@ -63,19 +61,26 @@ def register(app: typer.Typer) -> None:
 def inspect(
     context: typer.Context,
     path: Annotated[str, typer.Argument(help="A .safetensors file, a folder, or a repo id.")],
+    *,
     as_json: JsonOption = False,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Do not read the weights, which finds NaN and such.")
+    ] = False,
     endpoint: EndpointOption = "",
     home: HomeOption = None,
 ) -> None:
-    """Show what is in a checkpoint: parameters, roles, dtypes, tensors. Reads headers only."""
-    with locate_model(path, find_home(context, home), endpoint) as located:
-        from ws_pipeline.weights.inspection import inspect_path
+    """Show what is in a checkpoint: parameters, roles, dtypes, tensors, oddities.
 
-        found = inspect_path(located)
+    Of a repo behind --endpoint only the headers are fetched, whatever its size.
+    """
+    with locate_model(path, find_home(context, home), endpoint) as located:
+        from ws_pipeline.weights.inspection import inspect_path, render_inspection
+
+        found = inspect_path(located, read_values=not (headers or endpoint))
     if as_json:
         print_json(found)
     else:
-        print_inspection(found)
+        wide().print(render_inspection(found))
 
 
 @contextlib.contextmanager
@@ -98,27 +103,6 @@ def locate_model(path: str, home: Path, endpoint: str) -> Iterator[Path]:
             "--endpoint https://huggingface.co for a repo that is not in HOME/hub."
         )
     yield found
-
-
-def print_inspection(found: dict[str, Any]) -> None:
-    """Print an inspection for people."""
-    out().print(
-        f"{found['num_params']:,} parameters, {found['num_bytes']:,} bytes, "
-        f"{len(found['tensors']):,} tensors, {', '.join(found['dtypes'])}\n"
-    )
-    roles = sorted(found["roles"].items(), key=lambda item: -item[1])
-    print_table(["role", "parameters"], roles)
-    out().print()
-    tensors = found["tensors"]
-    print_table(
-        ["tensor", "role", "dtype", "shape", "parameters"],
-        [
-            (t["name"], t["role"], t["dtype"], "x".join(map(str, t["shape"])), t["num_params"])
-            for t in tensors[:MAX_SHOWN_TENSORS]
-        ],
-    )
-    if len(tensors) > MAX_SHOWN_TENSORS:
-        out().print(f"... and {len(tensors) - MAX_SHOWN_TENSORS:,} more; --json has all")
 
 
 def pack(
@@ -178,8 +162,7 @@ def embed(
     model = Backbone.from_pretrained(folder)
     rows = []
     for name, source in zip(paths, sources, strict=True):
-        vector = [float(value) for value in embed_checkpoint(model, source)]
-        rows.append({"model": name, "embedding": vector})
+        rows.append({"model": name, "embedding": embed_checkpoint(model, source)["embedding"]})
     to.parent.mkdir(parents=True, exist_ok=True)
     schema = {"model": pl.String(), "embedding": pl.List(pl.Float32())}
     pl.DataFrame(rows, schema=schema).write_parquet(to)
