@@ -6,7 +6,7 @@ reads and writes (``job``), named sets of values (``presets``).
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from ws_pipeline.arrays import NUM_POSITION_COORDINATES
 from ws_pipeline.errors import ConfigError
@@ -52,7 +52,7 @@ class BackboneConfig:
         normalization: What the encoder sees tokens normalised by; the paper's is `none`.
         layout: The token layout that the backbone is trained on.
         use_scale: Whether the encoder sees what the normalisation removed, and gives it back.
-        max_positions: Rows of the three tables of the `learned` code; unused by the others.
+        max_positions: Rows of each table of the `learned` code; unused by the others.
         window_size: Tokens of the windows that it was trained on; the trainer fills it in, so that
             a saved backbone knows. 0 before training.
     """
@@ -67,7 +67,7 @@ class BackboneConfig:
     normalization: Normalization = "layer"
     layout: Layout = "dense"
     use_scale: bool = True
-    max_positions: tuple[int, int, int] = (16_384, 256, 16_384)
+    max_positions: int = 16_384
     window_size: int = 0
 
     def __post_init__(self) -> None:
@@ -82,9 +82,8 @@ class BackboneConfig:
         check_range(self, "num_heads", 1, self.width)
         check_range(self, "latent_size", 1, MAX_WIDTH)
         check_range(self, "projection_size", 0, MAX_WIDTH)
+        check_range(self, "max_positions", 1, MAX_TABLE_ROWS)
         check_range(self, "window_size", 0, MAX_WINDOW)
-        # JSON has no tuples; `from_pretrained` hands over what it read.
-        object.__setattr__(self, "max_positions", tuple(self.max_positions))
         check_choice(self, "position_code", get_args(PositionCode))
         check_choice(self, "normalization", get_args(Normalization))
         check_choice(self, "layout", get_args(Layout))
@@ -93,21 +92,6 @@ class BackboneConfig:
                 "BackboneConfig: width must be a multiple of 2 * num_heads = "
                 f"{2 * self.num_heads}, got {self.width}"
             )
-        if len(self.max_positions) != NUM_POSITION_COORDINATES:
-            raise ConfigError(
-                f"BackboneConfig: max_positions must hold {NUM_POSITION_COORDINATES} sizes, "
-                f"got {self.max_positions!r}"
-            )
-        if not all(1 <= size <= MAX_TABLE_ROWS for size in self.max_positions):
-            raise ConfigError(
-                f"BackboneConfig: max_positions must lie in [1, {MAX_TABLE_ROWS}], "
-                f"got {self.max_positions!r}"
-            )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from what JSON gives back (lists for tuples); unknown names are refused."""
-        return build(cls, values, tuples=("max_positions",))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,7 +196,7 @@ class TrainingConfig:
             )
 
 
-def check_range(config: object, name: str, low: float, high: float) -> None:
+def check_range(config: object, name: str, low: int | float, high: int | float) -> None:
     """Refuse a number outside ``[low, high]``; NaN is outside of everything."""
     value = getattr(config, name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -230,9 +214,7 @@ def check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
         )
 
 
-def build(
-    kind: type[ConfigT], values: Mapping[str, Any], *, tuples: tuple[str, ...] = ()
-) -> ConfigT:
+def build(kind: type[ConfigT], values: object, *, tuples: tuple[str, ...] = ()) -> ConfigT:
     """Build a config from JSON values.
 
     Args:

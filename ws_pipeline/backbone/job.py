@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ws_pipeline.backbone.config import (
     BackboneConfig,
@@ -111,7 +111,7 @@ class TrainJob:
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> "TrainJob":
         """Parse what :meth:`to_json` gave.
 
         Raises:
@@ -124,7 +124,7 @@ class TrainJob:
         if not isinstance(values, dict):
             raise ConfigError(f"A job must be a JSON object, got {type(values).__name__}")
         parts: dict[str, Any] = {
-            "backbone": BackboneConfig.from_dict,
+            "backbone": lambda part: build(BackboneConfig, part),
             "loss": lambda part: build(LossConfig, part),
             "views": lambda part: build(ViewConfig, part),
             "training": lambda part: build(TrainingConfig, part, tuples=("betas",)),
@@ -141,7 +141,7 @@ class TrainJob:
         path.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path) -> "TrainJob":
         """Read a job.
 
         Raises:

@@ -1,14 +1,17 @@
 """What the trainer tells Dagster, over Dagster Pipes. Does I/O only when Dagster launched it.
 
 What it is: messages while training, one materialisation at its end. What it is not: needed; outside
-of Dagster it does nothing. `dagster_pipes` is imported when Dagster is there, on the main process
-only, since all processes inherit the variables that announce it.
+of Dagster, messages go to the process's own log. `dagster_pipes` is imported when Dagster is there,
+on the main process only, since all processes inherit the variables that announce it.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 """Set by Dagster for the processes that it launches."""
@@ -39,9 +42,8 @@ class DagsterReport:
         self.message(progress_line(step, self._num_steps, values))
 
     def message(self, text: str) -> None:
-        """Write a line to Dagster's log."""
-        if self._context is not None:
-            self._context.log.info(text)
+        """Write a line to Dagster's log, or to our own where there is no Dagster."""
+        (logger if self._context is None else self._context.log).info(text)
 
     def failed(self, reason: str, text: str, *, permanent: bool) -> None:
         """Say why: the launcher's exit code is 1 whatever the trainer's was.

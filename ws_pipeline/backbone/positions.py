@@ -32,16 +32,17 @@ class LearnedCode(nn.Module):
     Source: SANE; the tables cap the model size, which is why ours is `banded`.
     """
 
-    def __init__(self, width: int, max_positions: tuple[int, int, int]) -> None:
+    def __init__(self, width: int, max_positions: int) -> None:
         super().__init__()
-        self.sizes = max_positions
-        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in max_positions)
+        self.size = max_positions
+        self.tables = nn.ModuleList(
+            nn.Embedding(max_positions, width) for _ in range(NUM_POSITION_COORDINATES)
+        )
 
     def forward(self, positions: Tensor) -> Tensor:
         """Look up ``(batch, window, 3)`` integers; ``(batch, window, width)``."""
         codes = [
-            table(positions[..., i].clamp(0, size - 1))
-            for i, (table, size) in enumerate(zip(self.tables, self.sizes, strict=True))
+            table(positions[..., i].clamp(0, self.size - 1)) for i, table in enumerate(self.tables)
         ]
         return torch.stack(codes).sum(dim=0)
 

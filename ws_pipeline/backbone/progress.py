@@ -1,6 +1,7 @@
 """The progress bar of a training, on stderr, where there is a terminal. An observer. Does I/O."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ class ProgressBar:
     """
 
     def __init__(self, num_steps: int, *, main: bool) -> None:
-        self._bar = tqdm[int](
+        self._bar: "tqdm[Any]" = tqdm(
             total=num_steps, desc="backbone", unit="step", disable=None if main else True
         )
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ws_pipeline.backbone.history import MetricPoint
 from ws_pipeline.backbone.job import TrainJob
@@ -50,7 +50,9 @@ class MlflowRun:
         self._flushed = time.monotonic()
 
     @classmethod
-    def open(cls, job: TrainJob, *, tags: Mapping[str, str], profile: Mapping[str, Any]) -> Self:
+    def open(
+        cls, job: TrainJob, *, tags: Mapping[str, str], profile: Mapping[str, Any]
+    ) -> "MlflowRun":
         """Create the job's run, or continue the one that its folder names.
 
         Args:

@@ -1,0 +1,70 @@
+"""Sets of values that belong together. No torch, no I/O.
+
+A preset is a backbone with a training that suits it; a recipe takes one and adds what it is
+trained on. Costs are stated with the hardware that they were measured on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ws_pipeline.backbone.config import BackboneConfig, LossConfig, TrainingConfig, ViewConfig
+from ws_pipeline.tokens.layout import TokenLayout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """A network, what it minimises, what it sees, and the optimiser's path."""
+
+    layout: TokenLayout
+    backbone: BackboneConfig
+    loss: LossConfig
+    views: ViewConfig
+    training: TrainingConfig
+
+
+def tiny() -> Preset:
+    """1.8 M parameters for demos and tests."""
+    return Preset(
+        layout=TokenLayout(token_size=64),
+        backbone=BackboneConfig(
+            token_size=64,
+            width=192,
+            num_layers=2,
+            num_heads=3,
+            latent_size=32,
+            projection_size=32,
+        ),
+        loss=LossConfig(contrastive_weight=0.0),
+        views=ViewConfig(noise=0.1),
+        training=TrainingConfig(num_steps=400, batch_size=32, window_size=64, learning_rate=2e-3),
+    )
+
+
+def small() -> Preset:
+    """The hub paper's Small backbone, 456 M parameters (arXiv 2510.02096). Needs a GPU."""
+    return Preset(
+        layout=TokenLayout(token_size=230),
+        backbone=BackboneConfig(
+            token_size=230,
+            width=1536,
+            num_layers=8,
+            num_heads=16,
+            latent_size=128,
+            projection_size=128,
+        ),
+        loss=LossConfig(contrastive_weight=0.05),
+        views=ViewConfig(noise=0.1),
+        training=TrainingConfig(
+            num_steps=200_000,
+            batch_size=32,
+            window_size=512,
+            learning_rate=2e-5,
+            log_every=50,
+            evaluate_every=1_000,
+            checkpoint_every=1_000,
+        ),
+    )
+
+
+PRESETS: Mapping[str, Callable[[], Preset]] = MappingProxyType({"tiny": tiny, "small": small})
