@@ -39,6 +39,10 @@ _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOB_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ESSENTIAL_CARD_KEYS = ("license", "base_model", "base_model_relation", "library_name", "datasets")
+_ESSENTIAL_CONFIG_KEYS = (
+    *("model_type", "architectures", "auto_map", "quantization_config"),
+    *("architecture", "diffusers", "peft"),
+)
 
 
 def is_repo_id(name: object) -> bool:
@@ -121,8 +125,8 @@ def parse_detail(item: object) -> dict[str, Any]:
         "base_model_relation": relation,
         "num_parameters": _parse_num_parameters(row.get("safetensors")),
         "files": _parse_files(row.get("siblings")),
-        "card": _encode_card(card),
-        "config": _encode_json(config, MAX_CONFIG_BYTES, "config"),
+        "card": _encode_capped(card, MAX_CARD_BYTES, _ESSENTIAL_CARD_KEYS, "cardData"),
+        "config": _encode_capped(config, MAX_CONFIG_BYTES, _ESSENTIAL_CONFIG_KEYS, "config"),
     }
 
 
@@ -290,10 +294,15 @@ def _encode_json(value: object, max_bytes: int, field: str) -> str:
     return text
 
 
-def _encode_card(card: Mapping[str, Any]) -> str:
-    """Return the card as JSON; one above the cap keeps only what selection and lineage need."""
+def _encode_capped(
+    value: Mapping[str, Any], max_bytes: int, essential: tuple[str, ...], field: str
+) -> str:
+    """Return an object as JSON; above the cap only the keys that later stages read.
+
+    Long ones are honest: a model-index of a benchmark, a tokenizer's chat template.
+    """
     try:
-        return _encode_json(card, MAX_CARD_BYTES, "cardData")
+        return _encode_json(value, max_bytes, field)
     except RefusedError:
-        essential = {key: card[key] for key in _ESSENTIAL_CARD_KEYS if key in card}
-        return _encode_json(essential, MAX_CARD_BYTES, "cardData")
+        kept = {key: value[key] for key in essential if key in value}
+        return _encode_json(kept, max_bytes, field)

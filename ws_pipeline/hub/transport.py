@@ -41,6 +41,11 @@ DEADLINE_SECONDS = 120.0
 """For one whole answer but a file's; a page that drips for longer is given up."""
 
 MAX_REDIRECTS = 5
+
+MAX_GIVEN_UP = 4
+"""Requests in a row that failed at every attempt; then the hub counts as down, and each further one
+is tried once until one succeeds: hundreds of repos must not wait for a dead hub one by one."""
+
 CHUNK_BYTES = 1024**2
 
 
@@ -108,6 +113,7 @@ class Transport:
         self._session = _open_session(host)
         self._user_agent = _user_agent()
         self._not_before = 0.0
+        self._num_given_up = 0
 
     def is_same_origin(self, url: str) -> bool:
         """Say whether a URL has the endpoint's scheme, host and port."""
@@ -173,14 +179,21 @@ class Transport:
         self._retry(attempt)
 
     def _retry(self, attempt: Callable[[], _T]) -> _T:
+        is_down = self._num_given_up >= MAX_GIVEN_UP
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._retries.max_attempts),
+            stop=tenacity.stop_after_attempt(1 if is_down else self._retries.max_attempts),
             wait=self._wait,
             retry=tenacity.retry_if_exception_type(TransientError),
             sleep=self._retries.sleep,
             reraise=True,
         )
-        return retrying(attempt)
+        try:
+            result = retrying(attempt)
+        except TransientError:
+            self._num_given_up += 1
+            raise
+        self._num_given_up = 0
+        return result
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Return the pause: what the hub asks for, capped, or exponential; with jitter."""

@@ -11,7 +11,7 @@ from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.hub.scripted_hub import ScriptedHub
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scripted_server() -> Iterator[ScriptedHub]:
     with ScriptedHub().serve() as hub:
         yield hub

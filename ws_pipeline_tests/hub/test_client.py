@@ -12,7 +12,7 @@ from ws_pipeline.errors import ConfigError, HubError, IntegrityError, Reason, Re
 from ws_pipeline.hub import client as client_module
 from ws_pipeline.hub import transport as transport_module
 from ws_pipeline.hub.client import HubClient
-from ws_pipeline.hub.transport import MAX_REDIRECTS
+from ws_pipeline.hub.transport import MAX_GIVEN_UP, MAX_REDIRECTS
 from ws_pipeline_tests.hub.scripted_hub import SHA, TOKEN, ScriptedHub, Sleeps, connect
 
 DATA = bytes(range(256)) * 16
@@ -149,6 +149,24 @@ def test_a_used_up_window_is_waited_for_before_the_next_request(scripted: Script
     assert sleeps.seconds == []
     client.repo_info("a/b", SHA)
     assert 39 < sleeps.seconds[0] <= 40
+
+
+def test_a_hub_that_is_down_is_tried_once_per_request_until_it_is_back(
+    scripted: ScriptedHub,
+) -> None:
+    scripted.answer = lambda _: Response(status_code=503)
+    client = connect(scripted.endpoint)
+    for _ in range(MAX_GIVEN_UP + 2):
+        with pytest.raises(HubError, match="503"):
+            client.repo_info("a/b", SHA)
+    assert len(scripted.requests) == 3 * MAX_GIVEN_UP + 2
+    scripted.answer = lambda _: JSONResponse({})
+    client.repo_info("a/b", SHA)
+    scripted.reset()
+    scripted.answer = lambda _: Response(status_code=503)
+    with pytest.raises(HubError, match="503"):
+        client.repo_info("a/b", SHA)
+    assert len(scripted.requests) == 3
 
 
 def test_nobody_listening_is_one_clear_error() -> None:

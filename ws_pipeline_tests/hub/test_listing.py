@@ -127,7 +127,7 @@ def file_with(**changes: Any) -> dict[str, Any]:
         ({"config": "x"}, Reason.MALFORMED_ROW),
         ({"config": {"model_type": 3}}, Reason.MALFORMED_ROW),
         ({"config": {"architectures": "Bert"}}, Reason.MALFORMED_ROW),
-        ({"config": {"x": "y" * 70_000}}, Reason.MALFORMED_ROW),
+        ({"config": {"model_type": "bert", "auto_map": {"x": "y" * 70_000}}}, Reason.MALFORMED_ROW),
         ({"cardData": ["x"]}, Reason.MALFORMED_ROW),
         ({"library_name": "\x00"}, Reason.MALFORMED_ROW),
         ({"siblings": {}}, Reason.MALFORMED_ROW),
@@ -156,6 +156,8 @@ def test_a_card_above_the_cap_keeps_what_lineage_needs() -> None:
         "license": "mit",
         "base_model": "a/b",
     }
+    config = {"model_type": "bert", "tokenizer_config": {"chat_template": "x" * 70_000}}
+    assert json.loads(parse_detail({"config": config})["config"]) == {"model_type": "bert"}
 
 
 @pytest.mark.parametrize(
