@@ -10,8 +10,9 @@ docs/formats.md has the bytes.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ def write_shard(
     checkpoint: Checkpoint,
     layers: Sequence[Layer],
     moments: Sequence[tuple[float, float] | None],
-    out: BinaryIO,
+    out: BufferedIOBase,
 ) -> tuple[TokenLayer, ...]:
     """Write a model's shard to ``out``, reading one layer at a time.
 
@@ -188,7 +189,7 @@ def _write_values(
     layers: Sequence[Layer],
     moments: Sequence[tuple[float, float] | None],
     dtype: str,
-    out: BinaryIO,
+    out: BufferedIOBase,
 ) -> dict[int, TokenLayer]:
     written: dict[int, TokenLayer] = {}
     offset = 0
@@ -289,5 +290,5 @@ def _restore_layer(
     return restored if bias is None else [*restored, (layer.bias_name, bias)]
 
 
-def _write_array(out: BinaryIO, values: npt.NDArray[Any]) -> None:
+def _write_array(out: BufferedIOBase, values: npt.NDArray[Any]) -> None:
     out.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,13 +75,6 @@ class TokenWindow:
         )
 
 
-class LayerValues(Protocol):
-    """Where the true weights of a model's token layers come from."""
-
-    def read(self, layer: TokenLayer, start: int, count: int) -> npt.NDArray[np.float32]:
-        """Return ``count`` values of the layer's row-major matrix from ``start``."""
-
-
 class ModelTokens:
     """The token sequence of one model, read window by window.
 
@@ -91,7 +84,9 @@ class ModelTokens:
         layout: How layers are cut.
     """
 
-    def __init__(self, layers: list[TokenLayer], values: LayerValues, layout: TokenLayout) -> None:
+    def __init__(
+        self, layers: list[TokenLayer], values: ShardValues | CheckpointValues, layout: TokenLayout
+    ) -> None:
         self.layers = layers
         self.layout = layout
         self.index = TokenIndex(layout, [(layer.rows, layer.cols) for layer in layers])
