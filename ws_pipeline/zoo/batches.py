@@ -104,7 +104,7 @@ class LabelledBatches:
             passes = -(-needed // len(subset))
             rounds = [torch.randperm(len(subset), generator=generator) for _ in range(passes)]
             orders.append(subset[torch.cat(rounds)[:needed]])
-        for rows in torch.stack(orders).split(self._batch_size, dim=1):
+        for rows in torch.split(torch.stack(orders), self._batch_size, dim=1):
             yield Batch(inputs=self._inputs[rows], labels=self._labels.gather(1, rows))
 
     def train_sample(self) -> Batch:

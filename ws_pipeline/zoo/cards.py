@@ -6,11 +6,12 @@ only; no I/O.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ws_pipeline.zoo.config import Scalar, Size
-from ws_pipeline.zoo.datasets import CHARACTERS, TEXT_SETS, TOPIC_SETS
+from ws_pipeline.zoo.datasets import CHARACTERS, TEXT_SETS, WINDOW_SETS
 from ws_pipeline.zoo.grid import ModelPlan
 
 TEST_METRICS = ("accuracy", "loss", "generalization_gap")
@@ -71,7 +72,9 @@ def write_card(plan: ModelPlan, facts: CardFacts) -> str:
         for split, metrics in (("test", TEST_METRICS), ("train", TRAIN_METRICS))
         for metric in metrics
     ]
-    relation = {} if not facts.base_model else {"base_model_relation": "finetune"}
+    relation: dict[str, Any] = (
+        {"base_model_relation": "finetune"} if facts.base_model else {}
+    )  # the Hub knows finetune, adapter, merge and quantized; a later checkpoint is the first
     data = ModelCardData(
         license=facts.licence,
         library_name=facts.library,
@@ -93,18 +96,22 @@ def _write_body(plan: ModelPlan, facts: CardFacts) -> str:
     lines = [
         f"# {facts.repo}",
         "",
-        f"One of the models of the zoo `{facts.zoo}`: {plan.architecture} with "
-        f"{facts.num_params:,} parameters, trained {start} on `{plan.dataset}`, after epoch "
-        f"{facts.epoch} of {plan.num_epochs}. Its population varies {varied}.",
+        (
+            f"One of the models of the zoo `{facts.zoo}`: {plan.architecture} with "
+            f"{facts.num_params:,} parameters, trained {start} on `{plan.dataset}`, after epoch "
+            f"{facts.epoch} of {plan.num_epochs}. Its population varies {varied}."
+        ),
         "",
         "| metric | value |",
         "|---|---|",
         *(f"| {name} | {value:.4f} |" for name, value in sorted(facts.metrics.items())),
     ]
-    if plan.dataset in TEXT_SETS or plan.dataset in TOPIC_SETS:
+    if plan.dataset in TEXT_SETS or plan.dataset in WINDOW_SETS:
         lines += [
             "",
-            "Text is lower case, one id per character: 0 padding, 1 unknown, 2 start of a labelled "
-            f"window, then `{CHARACTERS!r}` in this order.",
+            (
+                "Text is lower case, one id per character: 0 padding, 1 unknown, 2 start of a "
+                f"labelled window, then `{CHARACTERS!r}` in this order."
+            ),
         ]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ Scalar = str | int | float | bool
 Size = Scalar | tuple[int, ...]
 
 FORMAT_VERSION = 1
-"""Part of every model's id. Raise it when the same config would give other weights or other files."""
+"""Part of every model's id. Raise it when the same config would give other weights or files."""
 
 MAX_MODELS = 100_000
 """Most models of one zoo. The largest published zoo has 50,360 (NeurIPS 2022 model zoos)."""
@@ -42,6 +42,16 @@ TRAINING_FACTORS: Mapping[str, Scalar] = {
     "train_fraction": 1.0,  # share of the training set that the model ever sees
 }
 """Every training factor and its default."""
+
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "learning_rate": (0.0, 1e30),  # beyond, torch's optimisers overflow instead of diverging
+    "weight_decay": (0.0, 1e3),
+    "momentum": (0.0, 1.0),
+    "label_noise": (0.0, 1.0),
+    "label_smoothing": (0.0, 1.0),
+    "train_fraction": (1e-4, 1.0),
+}
+"""Lowest and highest value of the training factors that are numbers."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"),

@@ -1,13 +1,16 @@
-"""Data sets that need no download: handwritten digits and Python's own language reference.
+"""Data sets that need no download: handwritten digits, and text that ships with Python.
 
 Digits: 1,797 grey images of 8x8 that ship with scikit-learn (UCI Optical Recognition of Handwritten
-Digits). Text: the topics of ``pydoc_data``, 370 k characters without repetitions, split by topic so
-that no paragraph stands on both sides. Splits are fixed; validation is not the test set. Reads from
-installed packages only; numpy, no torch.
+Digits). Running text: the topics of ``pydoc_data``, 370 k characters without repetitions, split by
+topic so that no paragraph stands on both sides. Labelled windows of text: the same, source and
+docstrings of the standard library, Unicode's names of characters. Splits are fixed; validation is
+not the test set. Reads from installed packages only; numpy, no torch.
 """
 
+import ast
 import gzip
 import importlib.util
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -48,14 +51,18 @@ TEXT_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 """Topics of each text set. ``text`` trains on every topic that no set names."""
 
 
-TOPIC_SETS: dict[str, tuple[str, ...]] = {
-    "topics": ("formatstrings", "string-methods", "specialnames", "debugger"),
-    "topics-types": ("types", "typesseq", "typesmapping", "compound"),
+WINDOW_SETS: dict[str, tuple[str, ...]] = {
+    "kinds": ("reference", "docstrings", "source", "names"),
+    "topics": ("string-methods", "typesmapping", "comparisons", "import"),
 }
-"""Which topic does a window of text come from: the labels, in order."""
-TOPIC_CONTEXT = 32
-NUM_TOPIC_WINDOWS = {"train": 800, "val": 60, "test": 150}
-"""Windows of each topic. The first 70 % of its text are for training, 10 % for validation."""
+"""What a window of text is from: the labels, in order. ``kinds`` tells text that ships with Python
+apart (characters alone tell most), ``topics`` four topics of the reference (much harder)."""
+WINDOW_CONTEXT = 32
+NUM_WINDOWS = {"train": 300, "val": 50, "test": 150}
+"""Windows of each label. The first 70 % of its text are for training, 10 % for validation."""
+SOURCE_MODULES = ("argparse", "inspect", "shutil", "tarfile", "zipfile")
+DOCSTRING_MODULES = ("_pydecimal", "datetime", "difflib", "doctest", "random", "statistics")
+MAX_LABEL_CHARACTERS = 60_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -141,7 +148,7 @@ IMAGE_SETS: dict[str, tuple[Callable[[NDArray[np.float32]], NDArray[np.float32]]
 }
 """How the images of each variant are made, and how many labels it keeps (the lowest ones)."""
 
-DATASET_NAMES = (*IMAGE_SETS, *TOPIC_SETS, *TEXT_SETS)
+DATASET_NAMES = (*IMAGE_SETS, *WINDOW_SETS, *TEXT_SETS)
 
 
 def load_dataset(name: str) -> Dataset:
@@ -152,8 +159,8 @@ def load_dataset(name: str) -> Dataset:
     """
     if name in IMAGE_SETS:
         return _load_images(name)
-    if name in TOPIC_SETS:
-        return _load_topics(name)
+    if name in WINDOW_SETS:
+        return _load_windows(name)
     if name in TEXT_SETS:
         return _load_text(name)
     close = get_close_matches(name, DATASET_NAMES, n=3) or DATASET_NAMES
@@ -180,7 +187,7 @@ def _load_images(name: str) -> LabelledDataset:
 
 def encode_text(text: str) -> NDArray[np.int64]:
     """Turn text into character ids; what the vocabulary lacks becomes :data:`UNKNOWN_ID`."""
-    plain = text.lower().translate(str.maketrans("‘’“”", "''\"\""))  # noqa: RUF001
+    plain = text.lower().translate(str.maketrans("‘’“”", "''\"\""))
     ids = {character: 3 + index for index, character in enumerate(CHARACTERS)}
     return np.array([ids.get(character, UNKNOWN_ID) for character in plain], dtype=np.int64)
 
@@ -207,26 +214,60 @@ def _join_topics(topics: Sequence[str]) -> NDArray[np.int64]:
     return encode_text("\n\n".join(text[topic] for topic in topics if topic in text))
 
 
+def _read_label(label: str) -> str:
+    """Read all text of one label of a window set."""
+    if label == "names":
+        names = (unicodedata.name(chr(code), "") for code in range(0x20, 0x2500))
+        return "\n".join(name for name in names if name)
+    if label == "source":
+        return "\n".join(_read_module(module) for module in SOURCE_MODULES)
+    if label == "docstrings":
+        texts = [
+            ast.get_docstring(node) or ""
+            for module in DOCSTRING_MODULES
+            for node in ast.walk(ast.parse(_read_module(module)))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        ]
+        return "\n".join(text for text in texts if text)
+    topics = read_topics()
+    return topics[label] if label in topics else "\n\n".join(topics.values())
+
+
+def _read_module(name: str) -> str:
+    """Read the source of a module of the standard library, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise MissingInputError(f"Python's own module {name!r} must be there as source, it is not.")
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
 @cache
-def _load_topics(name: str) -> LabelledDataset:
-    """Cut each topic's text in three stretches and draw windows from each, always the same."""
+def _load_windows(name: str) -> LabelledDataset:
+    """Cut each label's text in three stretches and draw windows from each, always the same.
+
+    Headings and rules repeat in any text: a window that stands in an earlier stretch is left out.
+    """
     generator = np.random.default_rng(SPLIT_SEED)
-    inputs: dict[str, list[NDArray[np.int64]]] = {"train": [], "val": [], "test": []}
-    labels: dict[str, list[NDArray[np.int64]]] = {"train": [], "val": [], "test": []}
-    for label, topic in enumerate(TOPIC_SETS[name]):
-        ids = _join_topics([topic])
-        stretches = np.split(ids, [int(0.7 * len(ids)), int(0.8 * len(ids))])
-        for (split, count), stretch in zip(NUM_TOPIC_WINDOWS.items(), stretches, strict=True):
-            windows = np.lib.stride_tricks.sliding_window_view(stretch, TOPIC_CONTEXT - 1)
-            rows = np.sort(generator.choice(len(windows), min(count, len(windows)), replace=False))
-            inputs[split].append(np.insert(windows[rows], 0, CLASS_ID, axis=1))
-            labels[split].append(np.full(len(rows), label))
+    inputs: dict[str, list[NDArray[np.int64]]] = {split: [] for split in NUM_WINDOWS}
+    labels: dict[str, list[NDArray[np.int64]]] = {split: [] for split in NUM_WINDOWS}
+    texts = [encode_text(_read_label(text)[:MAX_LABEL_CHARACTERS]) for text in WINDOW_SETS[name]]
+    seen: set[bytes] = set()
+    for split, (start, stop) in {"train": (0, 0.7), "val": (0.7, 0.8), "test": (0.8, 1)}.items():
+        for label, ids in enumerate(texts):
+            stretch = ids[int(start * len(ids)) : int(stop * len(ids))]
+            windows = np.lib.stride_tricks.sliding_window_view(stretch, WINDOW_CONTEXT - 1)
+            rows = generator.permutation(len(windows))[: 2 * NUM_WINDOWS[split]]
+            fresh = [row for row in rows if windows[row].tobytes() not in seen]
+            chosen = windows[np.sort(fresh[: NUM_WINDOWS[split]])]
+            inputs[split].append(np.insert(chosen, 0, CLASS_ID, axis=1))
+            labels[split].append(np.full(len(chosen), label))
+        seen.update(row[1:].tobytes() for part in inputs[split] for row in part)
     parts: dict[str, Any] = {}
-    for split in inputs:
-        parts[f"{split}_inputs"] = np.concatenate(inputs[split])
+    for split, windows_of_split in inputs.items():
+        parts[f"{split}_inputs"] = np.concatenate(windows_of_split)
         parts[f"{split}_labels"] = np.concatenate(labels[split])
     return LabelledDataset(
-        name=name, num_labels=len(TOPIC_SETS[name]), vocab_size=VOCAB_SIZE, **parts
+        name=name, num_labels=len(WINDOW_SETS[name]), vocab_size=VOCAB_SIZE, **parts
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from ws_pipeline.errors import ConfigError
 from ws_pipeline.zoo.config import (
     ARCHITECTURE_SIZES,
+    BOUNDS,
     CHOICES,
     FORMAT_VERSION,
     MAX_MODELS,
@@ -120,7 +121,7 @@ def plan_population(grid: GridConfig, parents: Sequence[ModelPlan] | None) -> li
     else:
         starts = [*zip(_choose_parents(grid, parents), _deal_rows(grid, rows), strict=False)]
     plans = [
-        _plan_model(grid, sizes, factors, varied, seed, parent)
+        _plan_model(grid, sizes=sizes, factors=factors, varied=varied, seed=seed, parent=parent)
         for parent, chosen in starts
         for sizes, factors, varied, seed in chosen
     ]
@@ -172,14 +173,25 @@ def _split_row(
             raise ConfigError(
                 f"{name!r} is no factor or size of a {grid.architecture!r} population{hint}."
             )
-        allowed = CHOICES.get(name)
-        if allowed is not None and value not in allowed:
-            raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+        _check_value(name, value)
     return sizes, factors
+
+
+def _check_value(name: str, value: Size) -> None:
+    """Hold a factor against its bounds or choices."""
+    allowed = CHOICES.get(name)
+    if allowed is not None and value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+    bounds = BOUNDS.get(name)
+    if bounds is not None and not (
+        isinstance(value, int | float) and bounds[0] <= value <= bounds[1]
+    ):
+        raise ConfigError(f"{name} must lie in [{bounds[0]}, {bounds[1]}], got {value!r}.")
 
 
 def _plan_model(
     grid: GridConfig,
+    *,
     sizes: dict[str, Size],
     factors: dict[str, Scalar],
     varied: tuple[str, ...],

@@ -4,15 +4,16 @@ Plain torch modules with plain tensor names; their sizes are the whole of their 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": functional.relu,
     "tanh": torch.tanh,
-    "gelu": F.gelu,
+    "gelu": functional.gelu,
     "sigmoid": torch.sigmoid,
 }
 
@@ -32,7 +33,7 @@ class Mlp(nn.Module):
         }
         sizes = [input_size, *hidden_sizes, num_labels]
         self.layers = nn.ModuleList(
-            nn.Linear(size, next_size) for size, next_size in zip(sizes, sizes[1:], strict=False)
+            nn.Linear(size, next_size) for size, next_size in pairwise(sizes)
         )
         self.activate = ACTIVATIONS[activation]
 
@@ -72,11 +73,13 @@ class Cnn(nn.Module):
             "batch_norm": batch_norm,
         }
         first, second, third = channels
-        self.conv1 = nn.Conv2d(1, first, 3, padding=1)
+        # BatchNorm takes a bias away again: its gradient is rounding noise, which Adam blows up.
+        bias = not batch_norm
+        self.conv1 = nn.Conv2d(1, first, 3, padding=1, bias=bias)
         self.bn1 = nn.BatchNorm2d(first) if batch_norm else nn.Identity()
-        self.conv2 = nn.Conv2d(first, second, 3, padding=1)
+        self.conv2 = nn.Conv2d(first, second, 3, padding=1, bias=bias)
         self.bn2 = nn.BatchNorm2d(second) if batch_norm else nn.Identity()
-        self.conv3 = nn.Conv2d(second, third, 3, padding=1)
+        self.conv3 = nn.Conv2d(second, third, 3, padding=1, bias=bias)
         self.bn3 = nn.BatchNorm2d(third) if batch_norm else nn.Identity()
         self.fc1 = nn.Linear(third * (image_size // 4) ** 2, hidden_size)
         self.fc2 = nn.Linear(hidden_size, num_labels)
@@ -84,8 +87,8 @@ class Cnn(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(batch, 1, height, width)`` to logits ``(batch, classes)``."""
-        hidden = F.max_pool2d(self.activate(self.bn1(self.conv1(images))), 2)
+        hidden = functional.max_pool2d(self.activate(self.bn1(self.conv1(images))), 2)
         hidden = self.activate(self.bn2(self.conv2(hidden)))
-        hidden = F.max_pool2d(self.activate(self.bn3(self.conv3(hidden))), 2)
+        hidden = functional.max_pool2d(self.activate(self.bn3(self.conv3(hidden))), 2)
         logits: Tensor = self.fc2(self.activate(self.fc1(hidden.flatten(1))))
         return logits

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional as F
+from torch.nn import functional
 
 from ws_pipeline.zoo.architectures import run_module
 from ws_pipeline.zoo.batches import IGNORED_LABEL
@@ -53,7 +53,6 @@ class Stack:
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        assert sum(group_sizes) == len(states)
         self.num_models = len(states)
         self._wrapped = _LogitsOf(architecture, module.to(dtype))
         parameters = dict(module.named_parameters())
@@ -61,7 +60,7 @@ class Stack:
         self._sizes = [parameter.numel() for parameter in parameters.values()]
         flat = torch.stack([torch.cat([s[name].flatten() for name in parameters]) for s in states])
         self.leaves = [
-            part.clone().requires_grad_() for part in flat.to(dtype).split([*group_sizes])
+            part.clone().requires_grad_() for part in torch.split(flat.to(dtype), [*group_sizes])
         ]
         kept = module.state_dict()
         self.buffers = {
@@ -88,7 +87,7 @@ class Stack:
         parameters = {
             f"module.{name}": part.view(self.num_models, *shape)
             for (name, shape), part in zip(
-                self._shapes.items(), flat.split(self._sizes, dim=1), strict=True
+                self._shapes.items(), torch.split(flat, self._sizes, dim=1), strict=True
             )
         }
         buffers = {f"module.{name}": buffer for name, buffer in self.buffers.items()}
@@ -105,7 +104,7 @@ class Stack:
         """Copy out one model's parameters and buffers."""
         with torch.no_grad():
             flat = torch.cat(self.leaves)[index]
-        parts = zip(self._shapes.items(), flat.split(self._sizes), strict=True)
+        parts = zip(self._shapes.items(), torch.split(flat, self._sizes), strict=True)
         state = {name: part.view(shape).clone() for (name, shape), part in parts}
         return state | {name: buffer[index].clone() for name, buffer in self.buffers.items()}
 
@@ -119,16 +118,18 @@ def losses_of(logits: Tensor, labels: Tensor, smoothing: Tensor | None = None) -
     """Average the cross entropy of each model over its labels: ``(models,)``.
 
     Args:
+        logits: ``(models, batch, ..., classes)``.
+        labels: ``(models, batch, ...)``, some of them ignored.
         smoothing: Label smoothing of each model ``(models,)``; None for none at all.
     """
     num_models = len(labels)
     rows = logits.reshape(-1, logits.shape[-1])
-    entropy = F.cross_entropy(
+    entropy = functional.cross_entropy(
         rows, labels.reshape(-1), reduction="none", ignore_index=IGNORED_LABEL
     ).view(num_models, -1)
     counted = (labels != IGNORED_LABEL).view(num_models, -1)
     if smoothing is not None:
-        even = -F.log_softmax(rows, dim=-1).mean(dim=-1).view(num_models, -1) * counted
+        even = -functional.log_softmax(rows, dim=-1).mean(dim=-1).view(num_models, -1) * counted
         entropy = (1 - smoothing[:, None]) * entropy + smoothing[:, None] * even
     return entropy.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 

@@ -23,59 +23,27 @@ from shutil import rmtree
 import polars as pl
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from ws_pipeline.zoo.architectures import (
-    ARCHITECTURES,
-    build_module,
-    describe_module,
-    published_names,
-)
-from ws_pipeline.zoo.cards import CardFacts, generating_factors, write_card
 from ws_pipeline.zoo.config import FORMAT_VERSION, GridConfig, ZooConfig, digest_of
 from ws_pipeline.zoo.datasets import load_dataset
 from ws_pipeline.zoo.grid import ModelPlan, plan_zoo
-from ws_pipeline.zoo.publish import (
+from ws_pipeline.zoo.index import (
     INDEX_FILE,
+    INDEX_SCHEMA,
+    POPULATIONS_FOLDER,
+    PREDICTIONS_FOLDER,
     REPOS_FOLDER,
-    read_weights,
+    SUMMARY_FILE,
     write_if_changed,
-    write_repo,
 )
+from ws_pipeline.zoo.repos import RepoWriter, read_state
 from ws_pipeline.zoo.stack import State
-from ws_pipeline.zoo.training import Checkpoint, Progress, TrainedModel, train_stack
+from ws_pipeline.zoo.training import Progress, TrainedModel, train_stack
 
-SUMMARY_FILE = "summary.json"
 MAX_STACK_MODELS = 64
 """Most models of one stack. More gain nothing: from 16 on the time per model is flat on a CPU."""
-
-INDEX_SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
-    "name": pl.String,
-    "owner": pl.String,
-    "model_id": pl.String,
-    "population": pl.String,
-    "family": pl.String,
-    "dataset": pl.String,
-    "stage": pl.String,
-    "epoch": pl.Int64,
-    "is_final": pl.Boolean,
-    "base_model": pl.String,
-    "root": pl.String,
-    "status": pl.String,
-    "diverged_epoch": pl.Int64,
-    "num_params": pl.Int64,
-    "num_bytes": pl.Int64,
-    "accuracy": pl.Float64,
-    "train_accuracy": pl.Float64,
-    "val_accuracy": pl.Float64,
-    "loss": pl.Float64,
-    "generalization_gap": pl.Float64,
-    "factors": pl.String,
-    "train_losses": pl.List(pl.Float64),
-    "val_accuracies": pl.List(pl.Float64),
-}
-"""One row per published repo, and one per model that diverged or whose parent did."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,13 +80,16 @@ def train_zoo(
     cores inside an operation, and results that do not depend on the number of cores.
 
     Args:
+        config: The zoo.
+        folder: Where it goes; made when it is not there.
+        num_workers: Threads that train at the same time.
         show_progress: Whether to draw a bar; None draws it on a terminal only.
     """
     found = read_summary(folder, config)
     if found is not None:
         return found
     plans = plan_zoo(config)
-    (folder / "populations").mkdir(parents=True, exist_ok=True)
+    (folder / POPULATIONS_FOLDER).mkdir(parents=True, exist_ok=True)
     total = sum(plan.num_epochs for population in plans.values() for plan in population)
     seconds: dict[str, float] = {}
     hide = None if show_progress is None else not show_progress
@@ -190,7 +161,7 @@ def _train_population(
 ) -> pl.DataFrame:
     name = plans[0].population
     digest = _population_digest(config, plans)[:12]
-    record = folder / "populations" / f"{name}-{digest}.parquet"
+    record = folder / POPULATIONS_FOLDER / f"{name}-{digest}.parquet"
     if record.is_file():
         progress(sum(plan.num_epochs for plan in plans))
         return pl.read_parquet(record)
@@ -198,11 +169,11 @@ def _train_population(
     predictions: dict[str, Tensor] = {}
     for stack in _stacks_of(plans):
         trained = _train_one_stack(stack, folder, progress)
-        writer = _RepoWriter(config, stack[0], folder)
+        writer = RepoWriter(config, stack[0], folder)
         for model in trained:
             rows += writer.write_model(model, predictions)
-    (folder / "predictions").mkdir(exist_ok=True)
-    write_if_changed(folder / "predictions" / f"{name}.safetensors", save(predictions))
+    (folder / PREDICTIONS_FOLDER).mkdir(exist_ok=True)
+    write_if_changed(folder / PREDICTIONS_FOLDER / f"{name}.safetensors", save(predictions))
     table = pl.DataFrame(rows, schema=dict(INDEX_SCHEMA))
     part = record.with_name(f".{record.name}.{os.getpid()}-{threading.get_ident()}")
     table.write_parquet(part)
@@ -232,102 +203,11 @@ def _train_one_stack(
         if plan.parent is not None and plan.parent.model_id not in parents:
             repo = folder / REPOS_FOLDER / plan.parent.name
             if repo.is_dir():
-                parents[plan.parent.model_id] = _read_state(plan.parent, repo)
+                parents[plan.parent.model_id] = read_state(plan.parent, repo)
     able = [plan for plan in plans if plan.parent is None or plan.parent.model_id in parents]
     trained = train_stack(able, dataset, parents=parents, progress=progress) if able else []
     results = {model.plan.model_id: model for model in trained}
     return [results.get(plan.model_id, TrainedModel(plan=plan)) for plan in plans]
-
-
-def _read_state(plan: ModelPlan, repo: Path) -> State:
-    """Read a published model back under its module's own tensor names."""
-    module = build_module(plan.architecture, plan.sizes, load_dataset(plan.dataset), seed=0)
-    published = read_weights(repo)
-    return {own: published[name] for own, name in published_names(module).items()}
-
-
-class _RepoWriter:
-    """Writes the models of one stack: they share names of tensors and config.json."""
-
-    def __init__(self, config: ZooConfig, plan: ModelPlan, folder: Path) -> None:
-        self.zoo = config
-        self.folder = folder / REPOS_FOLDER
-        self.entry = ARCHITECTURES[plan.architecture]
-        module: nn.Module = build_module(
-            plan.architecture, plan.sizes, load_dataset(plan.dataset), seed=0
-        )
-        self.names = published_names(module)
-        self.config = describe_module(module, plan.architecture)
-        self.num_params = sum(parameter.numel() for parameter in module.parameters())
-
-    def write_model(
-        self, model: TrainedModel, predictions: dict[str, Tensor]
-    ) -> list[dict[str, object]]:
-        """Write one model's checkpoints, each descending from the one before."""
-        plan = model.plan
-        base = plan.parent.name if plan.parent is not None else ""
-        rows = []
-        for checkpoint in model.checkpoints:
-            is_final = checkpoint.epoch == plan.num_epochs
-            name = plan.name if is_final else f"{plan.name}-epoch{checkpoint.epoch}"
-            num_bytes = self._write_checkpoint(plan, checkpoint, name, base)
-            predictions[name] = checkpoint.predictions
-            rows.append(
-                {
-                    **self._row(model, name, checkpoint.epoch, base),
-                    **checkpoint.metrics,
-                    "is_final": is_final,
-                    "status": "trained",
-                    "num_bytes": num_bytes,
-                }
-            )
-            base = name
-        if model.diverged_epoch or not model.checkpoints:
-            status = "diverged" if model.diverged_epoch else "parent_diverged"
-            row = self._row(model, plan.name, model.diverged_epoch, base)
-            rows.append({**row, "is_final": True, "status": status, "num_bytes": 0})
-        return rows
-
-    def _write_checkpoint(
-        self, plan: ModelPlan, checkpoint: Checkpoint, name: str, base_model: str
-    ) -> int:
-        facts = CardFacts(
-            repo=name,
-            zoo=self.zoo.name,
-            owner=self.zoo.owner,
-            licence=self.zoo.licence,
-            library=self.entry.library,
-            pipeline_tag=self.entry.pipeline_tag,
-            base_model=base_model,
-            epoch=checkpoint.epoch,
-            num_params=self.num_params,
-            metrics=checkpoint.metrics,
-        )
-        state = {self.names[own]: tensor for own, tensor in checkpoint.state.items()}
-        card = write_card(plan, facts)
-        return write_repo(self.folder / name, state, config=self.config, card=card)
-
-    def _row(
-        self, model: TrainedModel, name: str, epoch: int, base_model: str
-    ) -> dict[str, object]:
-        plan = model.plan
-        return {
-            "name": name,
-            "owner": self.zoo.owner,
-            "model_id": plan.model_id,
-            "population": plan.population,
-            "family": plan.architecture,
-            "dataset": plan.dataset,
-            "stage": "pretrain" if plan.parent is None else "finetune",
-            "epoch": epoch,
-            "base_model": base_model,
-            "root": plan.root.name,
-            "diverged_epoch": model.diverged_epoch,
-            "num_params": self.num_params,
-            "factors": json.dumps(generating_factors(plan), sort_keys=True),
-            "train_losses": model.train_losses[:epoch],
-            "val_accuracies": model.val_accuracies[:epoch],
-        }
 
 
 def _remove_strangers(
@@ -340,7 +220,7 @@ def _remove_strangers(
         if repo.name not in kept:
             rmtree(repo)
     records = {f"{name}-{_population_digest(config, plans[name])[:12]}.parquet" for name in plans}
-    for record in (folder / "populations").iterdir():
+    for record in (folder / POPULATIONS_FOLDER).iterdir():
         if record.name not in records:
             record.unlink()
 
@@ -355,8 +235,8 @@ def _summarize(
         digest=config.digest,
         folder=str(folder),
         num_models=len(trained),
-        num_trained=trained["is_final"].sum(),
-        num_diverged=(index["status"] == "diverged").sum(),
+        num_trained=trained.filter("is_final").height,
+        num_diverged=index.filter(pl.col("status") == "diverged").height,
         num_params=int(trained["num_params"].sum()),
         families=dict(counts.iter_rows()),
         seconds={grid.name: seconds[grid.name] for grid in config.populations},

@@ -115,7 +115,11 @@ def train_stack(
     """Train models of one architecture, shape, data set, batch size and number of epochs.
 
     Args:
+        plans: What to train. The order has no influence on any model.
+        dataset: The data set of all of them.
         parents: Weights of the parents of fine-tunes, by the parent's model id.
+        dtype: Precision of weights and arithmetic.
+        progress: Told after each epoch.
 
     Returns:
         One result per plan, in the order given.

@@ -1,0 +1,57 @@
+"""Zoos that several test files read, trained once."""
+
+from pathlib import Path
+
+import pytest
+
+from ws_pipeline.zoo.catalog import zoo_config
+from ws_pipeline.zoo.config import FactorGrid, GridConfig, ParentConfig, ZooConfig
+from ws_pipeline.zoo.train import train_zoo
+
+TRANSFORMER_SIZES = {"width": 16, "num_layers": 1, "mlp_size": 24}
+
+
+def transformers_config() -> ZooConfig:
+    """One small model of each of transformers' classes, and a fine-tune with a new head."""
+    common = {"sizes": TRANSFORMER_SIZES, "num_epochs": 1}
+    learning_rate = FactorGrid(values={"learning_rate": (3e-3,)})
+    return ZooConfig(
+        name="transformers",
+        populations=(
+            GridConfig(
+                name="vit",
+                architecture="vit",
+                dataset="digits",
+                factors=learning_rate,
+                keep_epochs=(0,),
+                **common,
+            ),
+            GridConfig(
+                name="bert", architecture="bert", dataset="kinds", factors=learning_rate, **common
+            ),
+            GridConfig(
+                name="gpt2", architecture="gpt2", dataset="text", factors=learning_rate, **common
+            ),
+            GridConfig(
+                name="vit-low",
+                architecture="vit",
+                dataset="digits-low",
+                num_epochs=1,
+                parent=ParentConfig(population="vit", new_head=True),
+            ),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    train_zoo(zoo_config("tiny"), folder, show_progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def transformers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transformers")
+    train_zoo(transformers_config(), folder, show_progress=False)
+    return folder

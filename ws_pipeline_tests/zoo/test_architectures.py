@@ -1,0 +1,106 @@
+"""Published repos load with their own classes and do what their cards say."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from ws_pipeline.errors import ConfigError, MissingInputError
+from ws_pipeline.zoo.architectures import ARCHITECTURES, build_module, head_names, load_model
+from ws_pipeline.zoo.config import ARCHITECTURE_SIZES
+from ws_pipeline.zoo.datasets import LabelledDataset, load_dataset
+from ws_pipeline.zoo.index import read_index
+
+
+def accuracy_of(repo: Path, dataset_name: str) -> float:
+    """Load a repo as anybody would and take its accuracy on the test set."""
+    module = load_model(repo)
+    dataset = load_dataset(dataset_name)
+    with torch.no_grad():
+        if isinstance(dataset, LabelledDataset):
+            logits = module(torch.from_numpy(dataset.test_inputs))
+            labels = torch.from_numpy(dataset.test_labels)
+        else:
+            text = torch.from_numpy(dataset.test)
+            places = torch.arange(128)[:, None] * 32 + torch.arange(32)
+            logits, labels = module(text[places]), text[places + 1]
+    logits = logits if isinstance(logits, torch.Tensor) else logits.logits
+    return float((logits.argmax(-1) == labels).double().mean())
+
+
+@pytest.mark.parametrize("name", ["vit", "bert", "gpt2", "vit-low"])
+def test_transformers_loads_the_repo_and_reproduces_its_accuracy(
+    name: str, transformers_folder: Path
+) -> None:
+    rows = read_index(transformers_folder).filter(pl.col("population") == name)
+    for repo, dataset, accuracy in rows.select("name", "dataset", "accuracy").iter_rows():
+        loaded = accuracy_of(transformers_folder / "repos" / repo, dataset)
+        assert loaded == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_our_own_classes_load_and_reproduce_their_accuracy(tiny_folder: Path) -> None:
+    for repo, dataset, accuracy in (
+        read_index(tiny_folder).select("name", "dataset", "accuracy").iter_rows()
+    ):
+        loaded = accuracy_of(tiny_folder / "repos" / repo, dataset)
+        assert loaded == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_published_names_are_those_that_save_pretrained_writes(
+    transformers_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors import safe_open
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        for repo in read_index(transformers_folder)["name"]:
+            folder = transformers_folder / "repos" / repo
+            load_model(folder).save_pretrained(tmp_path / repo)  # type: ignore[operator]
+            with (
+                safe_open(folder / "model.safetensors", "pt") as ours,
+                safe_open(tmp_path / repo / "model.safetensors", "pt") as theirs,
+            ):
+                assert sorted(ours.keys()) == sorted(theirs.keys())
+                assert ours.metadata() == theirs.metadata()
+                for key in ours.keys():  # noqa: SIM118  (safe_open is no mapping)
+                    assert torch.equal(ours.get_tensor(key), theirs.get_tensor(key))
+    finally:
+        logging.enable_progress_bar()
+
+
+def test_a_module_follows_its_seed_alone() -> None:
+    dataset = load_dataset("digits")
+    sizes = ARCHITECTURE_SIZES["mlp"]
+    torch.manual_seed(5)
+    first = build_module("mlp", sizes, dataset, seed=1).state_dict()
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn), "the caller's random stream must not move"
+    again = build_module("mlp", sizes, dataset, seed=1).state_dict()
+    other = build_module("mlp", sizes, dataset, seed=2).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["layers.0.weight"], other["layers.0.weight"])
+
+
+def test_an_architecture_refuses_data_it_cannot_read() -> None:
+    with pytest.raises(ConfigError, match="'vit' learns from images, data set 'text' has text"):
+        build_module("vit", ARCHITECTURE_SIZES["vit"], load_dataset("text"), seed=0)
+
+
+def test_heads_are_the_output_layers() -> None:
+    names = ["layers.0.weight", "layers.1.weight", "layers.1.bias", "layers.10.bias"]
+    assert head_names("mlp", names) == ["layers.10.bias"]
+    assert head_names("vit", ["vit.x", "classifier.weight"]) == ["classifier.weight"]
+    with pytest.raises(ConfigError, match="'gpt2' has no output layer of its own"):
+        head_names("gpt2", names)
+
+
+def test_every_architecture_has_sizes_and_the_other_way_round() -> None:
+    assert ARCHITECTURES.keys() == ARCHITECTURE_SIZES.keys()
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"must hold a config\.json"):
+        load_model(tmp_path)

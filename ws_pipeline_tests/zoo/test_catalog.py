@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+import pytest
+
+from ws_pipeline.errors import ConfigError, Reason
+from ws_pipeline.zoo.catalog import ZOO_NAMES, zoo_config
+
+
+def test_every_zoo_has_its_name() -> None:
+    assert {"demo", "tiny"} <= set(ZOO_NAMES)
+    assert all(zoo_config(name).name == name for name in ZOO_NAMES)
+
+
+def test_an_unknown_zoo_is_refused_with_the_closest_name() -> None:
+    with pytest.raises(ConfigError, match="There is no zoo 'dem'; did you mean demo") as caught:
+        zoo_config("dem")
+    assert caught.value.reason == Reason.UNKNOWN_NAME
+
+
+def test_configs_and_publishing_need_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "import ws_pipeline.zoo.catalog, ws_pipeline.zoo.grid, ws_pipeline.zoo.publish\n"
+        "assert not {'torch', 'transformers', 'sklearn'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

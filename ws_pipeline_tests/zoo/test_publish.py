@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from ws_pipeline.errors import MissingInputError
+from ws_pipeline.zoo.index import read_index
+from ws_pipeline.zoo.publish import publish_zoo
+
+
+def test_publishing_copies_every_repo_once(tiny_folder: Path, tmp_path: Path) -> None:
+    names = set(read_index(tiny_folder)["name"])
+    assert publish_zoo(tiny_folder, tmp_path, "demo-zoo") == len(names)
+    assert {path.name for path in (tmp_path / "demo-zoo").iterdir()} == names
+    for name in names:
+        for source in (tiny_folder / "repos" / name).iterdir():
+            copy = tmp_path / "demo-zoo" / name / source.name
+            assert copy.read_bytes() == source.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-zoo"], "nothing is left over"
+
+
+def test_publishing_again_touches_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    publish_zoo(tiny_folder, tmp_path, "demo-zoo")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert publish_zoo(tiny_folder, tmp_path, "demo-zoo") == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_only_a_changed_repo_is_copied_again(tiny_folder: Path, tmp_path: Path) -> None:
+    publish_zoo(tiny_folder, tmp_path, "demo-zoo")
+    damaged = tmp_path / "demo-zoo" / read_index(tiny_folder)["name"][0] / "config.json"
+    good = damaged.read_bytes()
+    damaged.write_text("{}")
+    assert publish_zoo(tiny_folder, tmp_path, "demo-zoo") == 1
+    assert damaged.read_bytes() == good
+
+
+def test_cards_name_the_owner_under_which_they_are_published(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    publish_zoo(tiny_folder, tmp_path, "someone")
+    cards = [ModelCard.load(path) for path in tmp_path.glob("someone/*/README.md")]
+    bases = [card.data.base_model for card in cards if card.data.base_model]
+    assert bases
+    assert all(base.startswith("someone/") for base in bases)
+    assert not any("demo-zoo/" in str(card) for card in cards)
+
+
+def test_an_unfinished_zoo_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        MissingInputError, match=r"must hold a trained zoo, it has no index\.parquet"
+    ):
+        publish_zoo(tmp_path, tmp_path / "hub", "demo-zoo")

@@ -1,0 +1,140 @@
+"""Models trained together are the models trained alone."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ws_pipeline.zoo.config import FactorGrid, GridConfig, Size
+from ws_pipeline.zoo.datasets import load_dataset
+from ws_pipeline.zoo.grid import ModelPlan, plan_population
+from ws_pipeline.zoo.training import TrainedModel, train_stack
+
+SETTINGS = (
+    {"learning_rate": 1e-2, "optimizer": "sgd", "schedule": "cosine", "label_smoothing": 0.1},
+    {"learning_rate": 1e-3, "label_noise": 0.3},
+    {"learning_rate": 3e-3, "weight_decay": 0.1, "train_fraction": 0.2},
+    {"learning_rate": 1e-3},
+)
+SMALL: Mapping[str, tuple[str, Mapping[str, Size]]] = {
+    "mlp": ("digits", {"hidden_sizes": (12,)}),
+    "cnn": ("digits", {"channels": (3, 4, 5), "hidden_size": 8}),
+    "vit": ("digits", {"width": 8, "num_layers": 1, "mlp_size": 8, "patch_size": 4}),
+    "bert": ("kinds", {"width": 8, "num_layers": 1, "mlp_size": 8}),
+    "gpt2": ("text", {"width": 8, "num_layers": 1, "mlp_size": 8, "context": 12}),
+}
+
+
+def make_plans(architecture: str) -> list[ModelPlan]:
+    dataset, sizes = SMALL[architecture]
+    grid = GridConfig(
+        name="a",
+        architecture=architecture,
+        dataset=dataset,
+        sizes=sizes,
+        factors=FactorGrid(kind="listed", rows=SETTINGS),
+        num_epochs=1,
+        batch_size=22,  # 50 steps on the digits
+    )
+    return plan_population(grid, None)
+
+
+def largest_difference(together: TrainedModel, alone: TrainedModel) -> float:
+    """Relative to each tensor's own size, over all tensors of the final state."""
+    one, other = together.checkpoints[-1].state, alone.checkpoints[-1].state
+    assert one.keys() == other.keys()
+    return max(
+        float((one[name] - other[name]).double().norm() / other[name].double().norm().clamp(1e-8))
+        for name in one
+    )
+
+
+# ViT's attention takes its softmax in float32 whatever the weights are, so 1e-9 is not to be had.
+TOLERANCES = {"mlp": 1e-9, "cnn": 1e-9, "vit": 1e-4, "bert": 1e-9, "gpt2": 1e-9}
+
+
+@pytest.mark.parametrize("architecture", SMALL)
+def test_models_trained_together_equal_the_same_trained_alone(architecture: str) -> None:
+    plans = make_plans(architecture)
+    dataset = load_dataset(plans[0].dataset)
+    together = train_stack(plans, dataset, dtype=torch.float64)
+    for plan, model in list(zip(plans, together, strict=True))[:2]:
+        (alone,) = train_stack([plan], dataset, dtype=torch.float64)
+        assert model.plan is plan
+        assert largest_difference(model, alone) < TOLERANCES[architecture]
+        assert model.checkpoints[-1].metrics == pytest.approx(alone.checkpoints[-1].metrics)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+def test_in_single_precision_they_are_equal_to_a_ten_thousandth(architecture: str) -> None:
+    plans = make_plans(architecture)
+    dataset = load_dataset(plans[0].dataset)
+    together = train_stack(plans, dataset)
+    (alone,) = train_stack([plans[1]], dataset)
+    assert largest_difference(together[1], alone) < 1e-4
+
+
+def test_a_stack_of_one_equals_plain_torch_training() -> None:
+    """The same data through the module itself, its own gradient and torch's optimiser."""
+    from ws_pipeline.zoo.architectures import build_module
+    from ws_pipeline.zoo.batches import make_batches, make_seed
+
+    plan = make_plans("cnn")[3]
+    dataset = load_dataset("digits")
+    (stacked,) = train_stack([plan], dataset, dtype=torch.float64)
+    seed = make_seed(plan.model_id, "initialisation")
+    module = build_module("cnn", plan.sizes, dataset, seed=seed).double()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.0)
+    for batch in make_batches(dataset, [plan], torch.float64).epoch(1):
+        loss = torch.nn.functional.cross_entropy(module(batch.inputs[0]), batch.labels[0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(
+            stacked.checkpoints[-1].state[name], tensor, rtol=1e-9, atol=1e-12
+        )
+
+
+def test_a_model_that_diverges_is_recorded_and_hurts_no_other() -> None:
+    plans = make_plans("cnn")
+    wild = replace(plans[0], factors={**plans[0].factors, "learning_rate": 1e30}, model_id="wild")
+    dataset = load_dataset("digits")
+    healthy = train_stack([plans[1]], dataset)[0]
+    beside, diverged = train_stack([plans[1], wild], dataset)
+    assert diverged.diverged_epoch == 1
+    assert diverged.checkpoints == []
+    assert beside.diverged_epoch == 0
+    assert largest_difference(beside, healthy) < 1e-4
+
+
+def test_training_learns_and_noise_and_small_subsets_show() -> None:
+    rows = tuple({"learning_rate": 1e-2, **more} for more in ({}, {"train_fraction": 0.05}))
+    grid = GridConfig(
+        name="a",
+        architecture="mlp",
+        dataset="digits",
+        factors=FactorGrid(kind="listed", rows=rows),
+        num_epochs=3,
+        keep_epochs=(0, 1),
+    )
+    full, small = train_stack(plan_population(grid, None), load_dataset("digits"))
+    assert [checkpoint.epoch for checkpoint in full.checkpoints] == [0, 1, 3]
+    accuracies = [checkpoint.metrics["accuracy"] for checkpoint in full.checkpoints]
+    assert accuracies[0] < 0.3 < accuracies[1] < accuracies[2]
+    assert accuracies[2] > 0.9
+    assert len(full.train_losses) == len(full.val_accuracies) == 3
+    assert small.checkpoints[-1].metrics["generalization_gap"] > 0.1
+    assert full.checkpoints[-1].metrics["generalization_gap"] < 0.1
+    assert small.checkpoints[-1].metrics["train_accuracy"] > 0.95
+
+
+def test_predictions_are_those_the_accuracy_was_taken_from() -> None:
+    dataset = load_dataset("digits")
+    (model,) = train_stack([make_plans("mlp")[3]], dataset)
+    checkpoint = model.checkpoints[-1]
+    labels = torch.from_numpy(dataset.test_labels)  # type: ignore[union-attr]
+    accuracy = float((checkpoint.predictions == labels).double().mean())
+    assert checkpoint.predictions.dtype == torch.uint8
+    assert checkpoint.metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
