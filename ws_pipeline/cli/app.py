@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ws_pipeline.cli import doctor, hub, lineage, services, weights, zoo
-from ws_pipeline.cli.arguments import GlobalOptions, HomeOption, show_examples, unwrap
+from ws_pipeline.cli.arguments import HomeOption, set_global_home, show_examples, unwrap
 from ws_pipeline.cli.console import print_error
 from ws_pipeline.errors import Reason, WsPipelineError
 
@@ -32,8 +32,17 @@ app = typer.Typer(
 )
 
 
+def show_version(asked: bool) -> bool:
+    """Answer --version, which needs no command."""
+    if asked:
+        from ws_pipeline import __version__
+
+        typer.echo(f"ws-pipeline {__version__}")
+        raise typer.Exit
+    return asked
+
+
 @app.callback(
-    invoke_without_command=True,
     help=unwrap("""Turn a model hub into a data set of weights and a representation of models.
 
     Everything a run makes lies under one home folder. Exit codes: 0 done, 1 failed, 2 refused or
@@ -41,21 +50,16 @@ app = typer.Typer(
     """),
 )
 def start(
-    context: typer.Context,
     home: HomeOption = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=show_version),
+    ] = False,
 ) -> None:
-    """Take what stands before the command, and answer where there is none."""
-    del debug  # read in `run`, so that it may also stand behind the command
-    context.obj = GlobalOptions(home=home)
-    if version:
-        from ws_pipeline import __version__
-
-        typer.echo(f"ws-pipeline {__version__}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), nl=False)
+    """Take what stands before the command."""
+    del version, debug  # debug is read in `run`, so that it may also stand behind the command
+    set_global_home(home)
 
 
 for part in (lineage, hub, weights, zoo, services, doctor):
@@ -77,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments[:stop]
     given = [a for i, a in enumerate(arguments) if not (i < stop and a == "--debug")]
     try:
-        code = app(given, prog_name="ws-pipeline", standalone_mode=False)
+        code = app(given or ["--help"], prog_name="ws-pipeline", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as error:

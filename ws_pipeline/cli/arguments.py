@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +13,8 @@ DEFAULT_HOME = ".ws"
 DEFAULT_RECIPE = "tiny"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GlobalOptions:
-    """What stands before the command."""
-
-    home: Path | None = None
-
+_GLOBAL_HOME: ContextVar[Path | None] = ContextVar("_GLOBAL_HOME", default=None)
+"""The --home before the command. Not typer's context: its class is not the one it is typed as."""
 
 HomeOption = Annotated[
     Path | None,
@@ -44,11 +40,15 @@ RecipeOption = Annotated[str, typer.Option("--recipe", help="Name of a recipe.")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def find_home(context: typer.Context, home: Path | None) -> Path:
+def set_global_home(home: Path | None) -> None:
+    """Remember the option that stands before the command."""
+    _GLOBAL_HOME.set(home)
+
+
+def find_home(home: Path | None) -> Path:
     """Return the home: the command's own option, the global one, $WS_HOME, or ``./.ws``."""
-    options = context.find_root().obj
-    stated = home or (options.home if isinstance(options, GlobalOptions) else None)
-    return Path(stated or os.environ.get("WS_HOME") or DEFAULT_HOME).expanduser().absolute()
+    stated = home or _GLOBAL_HOME.get() or os.environ.get("WS_HOME") or DEFAULT_HOME
+    return Path(stated).expanduser().absolute()
 
 
 def add_command(

@@ -4,15 +4,14 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-if TYPE_CHECKING:  # polars, behind operations, takes half a second
-    from ws_pipeline.defs.operations import StepOutcome
+from ws_pipeline.defs.outcomes import StepOutcome
 
 FILE_WIDTH = 1000
 """Columns of a table that no terminal cuts: a piped row is one line."""
@@ -36,18 +35,23 @@ def print_error(reason: str, sentence: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print strict JSON; what JSON cannot say becomes text."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print strict JSON: NaN becomes null, dates text."""
+    from ws_pipeline.hub.server_metadata import to_json_value
+
+    text = json.dumps(to_json_value(value), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = ""
 ) -> None:
-    """Print rows; numbers to the right."""
+    """Print rows, if there are any; numbers to the right."""
     cells = [list(row) for row in rows]
+    if not cells:
+        return
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(columns):
-        is_number = bool(cells) and all(isinstance(row[index], (int, float)) for row in cells)
+        is_number = all(isinstance(row[index], (int, float)) for row in cells)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in cells:
         table.add_row(*(escape(_show(value)) for value in row))
@@ -83,11 +87,12 @@ class ConsoleReporter:
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
         self.num_unchanged = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ConsoleReporter":
         self._progress.start()
         return self
 
@@ -107,7 +112,7 @@ class ConsoleReporter:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(escape(title), total=None)
 
-    def finished(self, outcome: "StepOutcome") -> None:
+    def finished(self, outcome: StepOutcome) -> None:
         """See ``operations.Reporter``."""
         if outcome.state == "unchanged":
             self.num_unchanged += 1
@@ -115,7 +120,7 @@ class ConsoleReporter:
         self._console.print(describe_outcome(outcome))
 
 
-def describe_outcome(outcome: "StepOutcome") -> str:
+def describe_outcome(outcome: StepOutcome) -> str:
     """Return a step's line, in markup."""
     mark = STATE_MARKS.get(outcome.state, escape(outcome.state))
     name = outcome.asset + (f"[{outcome.partition}]" if outcome.partition else "")

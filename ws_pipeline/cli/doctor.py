@@ -56,7 +56,6 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    context: typer.Context,
     endpoint: EndpointOption = "",
     as_json: JsonOption = False,
     quick: Annotated[
@@ -68,7 +67,7 @@ def doctor(
 
     Exit code 1 if something has to be mended.
     """
-    folder = find_home(context, home)
+    folder = find_home(home)
     findings = list(examine(folder, endpoint, with_device=not quick))
     if as_json:
         print_json([asdict(finding) for finding in findings])

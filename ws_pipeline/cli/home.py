@@ -3,12 +3,8 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
-
-if TYPE_CHECKING:
-    from ws_pipeline.storage.store import Store
 
 REPO_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
@@ -44,21 +40,19 @@ def store_root(home: Path) -> str:
     return os.environ.get("WS_STORE") or str(home / "store")
 
 
-def open_store(home: Path) -> "Store":
-    """Open the home's store.
+def find_store(home: Path) -> str:
+    """Return where the store lies that is there already.
 
     Raises:
         MissingInputError: Nothing was ever stored here.
     """
-    from ws_pipeline.storage.store import Store
-
     root = store_root(home)
     if "://" not in root and not Path(root).is_dir():
         raise MissingInputError(
             f"There is no store in {home}; run ws-pipeline demo or ws-pipeline hub scan first, "
             "or name another home with --home."
         )
-    return Store.open(root)
+    return root
 
 
 def check_inputs(paths: list[str], what: str = "A model") -> list[Path]:

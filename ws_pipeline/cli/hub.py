@@ -1,7 +1,7 @@
 """The commands about hubs: serve a folder as one, crawl one, read the ledger."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,11 +21,8 @@ from ws_pipeline.cli.console import (
     print_json,
     print_table,
 )
-from ws_pipeline.cli.home import open_store, prepare_home
+from ws_pipeline.cli.home import find_store, prepare_home
 from ws_pipeline.errors import ConfigError, MissingInputError, Reason
-
-if TYPE_CHECKING:
-    from ws_pipeline.hub.ledger import Ledger
 
 DEFAULT_PORT = 8900
 LEDGER_COLUMNS = ("family", "repo_id", "revision", "status", "reason", "detail")
@@ -84,7 +81,6 @@ def serve(
 
 
 def scan(
-    context: typer.Context,
     endpoint: EndpointOption = "",
     family: FamilyOption = [],  # noqa: B006 - typer copies it
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask and compare, write nothing.")] = (
@@ -93,7 +89,7 @@ def scan(
     home: HomeOption = None,
 ) -> None:
     """Crawl a hub once into the ledger; only what is new or changed is read."""
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     with ConsoleReporter() as reporter:
@@ -111,15 +107,14 @@ def scan(
             for row in changed
         ],
     )
-    words = "would be written" if result.dry_run else "written"
+    words = "; nothing written" if result.dry_run else ""
     out().print(
         f"{result.num_listed} listed in {len(result.families)} families, {result.num_new} new, "
-        f"{result.num_changed} changed; {words}"
+        f"{result.num_changed} changed{words}"
     )
 
 
 def ledger(
-    context: typer.Context,
     family: FamilyOption = [],  # noqa: B006 - typer copies it
     reason: Annotated[str, typer.Option("--reason", help="Only rows with this reason.")] = "",
     as_json: JsonOption = False,
@@ -131,10 +126,7 @@ def ledger(
             f"There is no reason {reason!r}; the reasons are {', '.join(Reason)}.",
             reason=Reason.UNKNOWN_NAME,
         )
-    from ws_pipeline.hub.ledger import Ledger
-
-    book = Ledger(store=open_store(find_home(context, home)))
-    rows = read_ledger(book, family)
+    rows = read_ledger(find_store(find_home(home)), family)
     shown = [row for row in rows if not reason or row["reason"] == reason]
     if as_json:
         print_json(shown)
@@ -153,12 +145,16 @@ def ledger(
             console.print(f"{title}  " + ", ".join(f"{n} {name}" for name, n in counts.items()))
 
 
-def read_ledger(book: "Ledger", families: list[str]) -> list[dict[str, Any]]:
+def read_ledger(store_root: str, families: list[str]) -> list[dict[str, Any]]:
     """Return the ledger's rows, the columns that people ask for first.
 
     Raises:
         MissingInputError: A family that was never crawled.
     """
+    from ws_pipeline.hub.ledger import Ledger
+    from ws_pipeline.storage.store import Store
+
+    book = Ledger(store=Store.open(store_root))
     known = book.families()
     for name in families:
         if name not in known:

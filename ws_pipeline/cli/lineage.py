@@ -1,7 +1,7 @@
 """The commands that run assets: demo, refresh, train, evaluate, report."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,12 +16,8 @@ from ws_pipeline.cli.arguments import (
 )
 from ws_pipeline.cli.console import ConsoleReporter, out, print_table, wide
 from ws_pipeline.cli.home import prepare_home
+from ws_pipeline.defs.outcomes import StepOutcome
 from ws_pipeline.errors import WsPipelineError
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from ws_pipeline.defs.operations import StepOutcome
 
 PANEL = "Lineage"
 
@@ -55,7 +51,6 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    context: typer.Context,
     recipe: RecipeOption = DEFAULT_RECIPE,
     zoo: Annotated[str, typer.Option("--zoo", help="Name of the zoo to train.")] = "demo",
     home: HomeOption = None,
@@ -66,13 +61,14 @@ def demo(
     stale runs.
     """
     check_recipes([recipe])
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
+    from ws_pipeline.evaluation.terminal import render_results_table
 
     with ConsoleReporter() as reporter:
         result = operations.demo(folder, recipe_name=recipe, zoo_name=zoo, reporter=reporter)
     raise_failures(result.outcomes)
-    print_results(result.results, recipe)
+    wide().print(render_results_table(result.results, recipe=recipe))
     print_table(
         ["left out", "reason", "detail"],
         result.refused.select("repo_id", "reason", "detail").rows(),
@@ -84,7 +80,6 @@ def demo(
 
 
 def refresh(
-    context: typer.Context,
     *,
     endpoint: EndpointOption = "",
     family: FamilyOption = [],  # noqa: B006 - typer copies it
@@ -96,7 +91,7 @@ def refresh(
 ) -> None:
     """Crawl a hub and run what is stale downstream of it, up to tokens."""
     check_recipes([recipe])
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     with ConsoleReporter() as reporter:
@@ -113,14 +108,13 @@ def refresh(
 
 
 def train(
-    context: typer.Context,
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe.")],
     processes: Annotated[int, typer.Option("--processes", min=1, help="Ranks to launch.")] = 1,
     home: HomeOption = None,
 ) -> None:
     """Train a backbone on the current corpus."""
     check_recipes([recipe])
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     with ConsoleReporter() as reporter:
@@ -135,7 +129,6 @@ def train(
 
 
 def evaluate(
-    context: typer.Context,
     recipe: Annotated[
         list[str], typer.Option("--recipe", help="Name of a recipe; may be given several times.")
     ] = [],  # noqa: B006 - typer copies it
@@ -143,20 +136,21 @@ def evaluate(
 ) -> None:
     """Embed the corpus with trained backbones and evaluate what is stale."""
     check_recipes(recipe)
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
+    from ws_pipeline.evaluation.terminal import render_results_table
 
     with ConsoleReporter() as reporter:
         result = operations.evaluate(folder, recipe_names=recipe, reporter=reporter)
     raise_failures(result.outcomes)
     for name in recipe or sorted(set(result.results["recipe"].to_list())):
-        print_results(result.results, name)
+        wide().print(render_results_table(result.results, recipe=name))
     out().print(f"Report  {result.report}")
 
 
-def report(context: typer.Context, home: HomeOption = None) -> None:
+def report(home: HomeOption = None) -> None:
     """Write the HTML report again from the stored results."""
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     with ConsoleReporter() as reporter:
@@ -172,14 +166,7 @@ def check_recipes(names: Sequence[str]) -> None:
         recipe(name)
 
 
-def print_results(results: "pl.DataFrame", recipe: str) -> None:
-    """Print a recipe's results beside the baselines."""
-    from ws_pipeline.evaluation.terminal import render_results_table
-
-    wide().print(render_results_table(results, recipe=recipe))
-
-
-def raise_failures(outcomes: "Sequence[StepOutcome]") -> None:
+def raise_failures(outcomes: Sequence[StepOutcome]) -> None:
     """Fail when a step did.
 
     Raises:

@@ -10,12 +10,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ws_pipeline.errors import HubError, MissingInputError
-
-if TYPE_CHECKING:
-    from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.weight_files import MAX_INDEX_BYTES, find_weight_files, parse_index
+from ws_pipeline.weights.header import LENGTH_BYTES, read_header_bytes
 
 REVISION = "main"
 CONFIG_NAME = "config.json"
@@ -33,9 +32,6 @@ def fetch_headers(endpoint: str, repo_id: str) -> Iterator[Path]:
         HubError: The hub or the repo cannot be reached.
         RefusedError: The repo has no safetensors file, or an index that breaks the rules.
     """
-    from ws_pipeline.hub.client import HubClient
-    from ws_pipeline.hub.weight_files import MAX_INDEX_BYTES, find_weight_files, parse_index
-
     client = HubClient(endpoint, os.environ.get("HF_TOKEN"))
     revision, sizes = _list_files(client, repo_id)
     paths, index = find_weight_files(sizes)
@@ -53,7 +49,7 @@ def fetch_headers(endpoint: str, repo_id: str) -> Iterator[Path]:
         yield folder
 
 
-def _list_files(client: "HubClient", repo_id: str) -> tuple[str, dict[str, int]]:
+def _list_files(client: HubClient, repo_id: str) -> tuple[str, dict[str, int]]:
     info = client.repo_info(repo_id, REVISION)
     try:
         sizes = {str(file["rfilename"]): int(file.get("size") or 0) for file in info["siblings"]}
@@ -63,10 +59,8 @@ def _list_files(client: "HubClient", repo_id: str) -> tuple[str, dict[str, int]]
 
 
 def _write_header(
-    client: "HubClient", where: tuple[str, str, str], folder: Path, num_bytes: int
+    client: HubClient, where: tuple[str, str, str], folder: Path, num_bytes: int
 ) -> None:
-    from ws_pipeline.weights.header import LENGTH_BYTES, read_header_bytes
-
     if num_bytes < LENGTH_BYTES:
         raise MissingInputError(f"{where[2]} of {where[0]} is empty; look at the repo.")
     prefix = client.read_range(*where, 0, min(PREFIX_BYTES, num_bytes))

@@ -54,13 +54,12 @@ def register(app: typer.Typer) -> None:
 
 
 def ui(
-    context: typer.Context,
     port: Annotated[int, typer.Option("--port", help="Port of Dagster.")] = 3000,
     mlflow_port: Annotated[int, typer.Option("--mlflow-port", help="Port of MLflow.")] = 5000,
     home: HomeOption = None,
 ) -> None:
     """Open Dagster and MLflow on what was made, on loopback, until Ctrl-C."""
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     services = [describe_dagster(folder, port), describe_mlflow(folder, mlflow_port)]
     for service, option in zip(services, ("--port", "--mlflow-port"), strict=True):
         check_port(service.port, option)

@@ -59,7 +59,6 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    context: typer.Context,
     path: Annotated[str, typer.Argument(help="A .safetensors file, a folder, or a repo id.")],
     *,
     as_json: JsonOption = False,
@@ -73,7 +72,7 @@ def inspect(
 
     Of a repo behind --endpoint only the headers are fetched, whatever its size.
     """
-    with locate_model(path, find_home(context, home), endpoint) as located:
+    with locate_model(path, find_home(home), endpoint) as located:
         from ws_pipeline.weights.inspection import inspect_path, render_inspection
 
         found = inspect_path(located, read_values=not (headers or endpoint))
@@ -135,7 +134,6 @@ def unpack(
 
 
 def embed(
-    context: typer.Context,
     paths: ModelsArgument,
     *,
     to: Annotated[Path | None, typer.Option("--out", help="Parquet file to write.")] = None,
@@ -153,13 +151,14 @@ def embed(
         raise RefusedError(
             "There is no place for the result; add --out FILE.parquet.", reason=Reason.MISUSE
         )
-    folder = find_backbone(find_home(context, home), recipe, backbone)
+    folder = find_backbone(find_home(home), recipe, backbone)
     import polars as pl
+    import torch
 
     from ws_pipeline.backbone.embed import embed_checkpoint
     from ws_pipeline.backbone.model import Backbone
 
-    model = Backbone.from_pretrained(folder)
+    model = Backbone.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
     for name, source in zip(paths, sources, strict=True):
         rows.append({"model": name, "embedding": embed_checkpoint(model, source)["embedding"]})

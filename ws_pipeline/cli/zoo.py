@@ -27,10 +27,10 @@ def register(app: typer.Typer) -> None:
 ZooArgument = Annotated[str, typer.Argument(help="Name of a zoo; ws-pipeline zoo list has them.")]
 
 
-def train(context: typer.Context, name: ZooArgument, home: HomeOption = None) -> None:
+def train(name: ZooArgument, home: HomeOption = None) -> None:
     """Train a zoo, many models at a time; one that is complete is reused."""
     check_zoo(name)
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     with ConsoleReporter() as reporter:
@@ -40,11 +40,11 @@ def train(context: typer.Context, name: ZooArgument, home: HomeOption = None) ->
     out().print(f"{result.num_models} models of {families} in {result.folder}", markup=False)
 
 
-def list_zoos(context: typer.Context, home: HomeOption = None) -> None:
+def list_zoos(home: HomeOption = None) -> None:
     """List the zoos there are, and which are trained in this home."""
     from ws_pipeline.zoo.catalog import ZOO_NAMES, zoo_config
 
-    folder = find_home(context, home)
+    folder = find_home(home)
     rows = []
     for name in ZOO_NAMES:
         config = zoo_config(name)
@@ -54,18 +54,19 @@ def list_zoos(context: typer.Context, home: HomeOption = None) -> None:
 
 
 def publish(
-    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of a trained zoo.")] = "demo",
-    owner: Annotated[str, typer.Option("--owner", help="Publish as <owner>/<model>.")] = "zoo",
+    owner: Annotated[
+        str, typer.Option("--owner", help="Whose repos they become. Default: the zoo's.")
+    ] = "",
     home: HomeOption = None,
 ) -> None:
     """Copy a trained zoo's repos into the embedded hub, HOME/hub; unchanged ones stay."""
     check_zoo(name)
-    folder = prepare_home(find_home(context, home))
+    folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     changed = operations.publish_zoo(folder, name=name, owner=owner)
-    out().print(f"{changed} repos changed in {folder / 'hub' / owner}", markup=False)
+    out().print(f"{changed} repos changed in {folder / 'hub'}", markup=False)
 
 
 def check_zoo(name: str) -> None:
