@@ -118,12 +118,13 @@ def execute(
         for event in result.get_asset_materialization_events()
     }
     failures = _failures(result)
+    otherwise = "" if result.success else _run_failure(result)
     return [
         AssetRun(
             asset_key=key,
             partition=partition,
             made=key in made and key not in failures,
-            failure=failures.get(key, "" if key in made else "something before it failed"),
+            failure=failures.get(key, "" if key in made else otherwise),
             metadata=(values := _plain(made[key].metadata) if key in made else {}),
             seconds=float(values.get("seconds", 0.0)),
         )
@@ -148,13 +149,29 @@ def _failures(result: dg.ExecuteInProcessResult) -> dict[dg.AssetKey, str]:
     return found
 
 
+def _run_failure(result: dg.ExecuteInProcessResult) -> str:
+    """Why a run failed outside of any step (a resource that did not start), or before this one."""
+    errors = [
+        event.event_specific_data.error
+        for event in result.all_events
+        if event.is_failure and getattr(event.event_specific_data, "error", None) is not None
+    ]
+    return _innermost(errors[0]) if errors else "a step before it failed"
+
+
 def _sentence(failure: Any) -> str:
-    """The innermost error's message of a step failure, on one line."""
-    error = failure.error if failure else None
+    """A step failure on one line: what it says of itself, or its innermost error."""
+    if failure is None:
+        return "failed without an error"
+    if failure.user_failure_data is not None:
+        return str(failure.user_failure_data.description)
+    return _innermost(failure.error)
+
+
+def _innermost(error: Any) -> str:
+    """The message of the first cause, on one line."""
     while error is not None and error.cause is not None:
         error = error.cause
-    if failure is not None and failure.user_failure_data is not None:
-        return str(failure.user_failure_data.description)
     return " ".join(str(error.message).split()) if error else "failed without an error"
 
 

@@ -5,7 +5,7 @@ returns a manifest's key, a data version and counts). A partition of an asset is
 key>/<partition>`; whoever depends on all partitions gets them as one frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import polars as pl
@@ -75,7 +75,7 @@ def load_partitions(
     )
 
 
-def describe_columns(schema: pl.Schema) -> dg.TableSchema:
+def describe_columns(schema: Mapping[str, object]) -> dg.TableSchema:
     """The schema as Dagster shows it; long struct types are cut."""
     return dg.TableSchema(
         columns=[

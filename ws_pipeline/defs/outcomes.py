@@ -1,7 +1,7 @@
 """What one step of a refresh did, and where that is told. No I/O, no Dagster."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +29,7 @@ class StepOutcome:
     detail: str = ""
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Where progress goes: the CLI's console, or nowhere."""
 

@@ -38,10 +38,14 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     home: dg.ResourceDependency[HomeResource]
     root: str = Field(default="", description="Empty: $WS_STORE, else <home>/store")
 
+    @property
+    def location(self) -> str:
+        """The folder or S3 prefix."""
+        return self.root or os.environ.get("WS_STORE") or str(self.home.folder / "store")
+
     def open(self) -> Store:
         """Open it; cheap, so each asset does."""
-        root = self.root or os.environ.get("WS_STORE") or str(self.home.folder / "store")
-        return Store.open(root)
+        return Store.open(self.location)
 
 
 class HubResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from ws_pipeline.defs.resources import serve_endpoint
+from ws_pipeline.defs.resources import HomeResource, StoreResource, serve_endpoint
 from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.crawl import crawl_family
 from ws_pipeline.hub.families import check_family, discover_families
@@ -19,11 +19,17 @@ from ws_pipeline.storage.store import Store
 COLUMNS = ("family", "repo_id", "revision", "status", "reason", "detail")
 
 
+def store_location(home: Path) -> str:
+    """Where the home's store lies, whether or not there is one yet."""
+    return StoreResource(home=HomeResource(path=str(home))).location
+
+
 def read_ledger(home: Path) -> dict[str, pl.DataFrame]:
     """Family to the crawl's rows as they are; empty for a home without a store."""
-    if not (home / "store").is_dir():
+    location = store_location(home)
+    if "://" not in location and not Path(location).is_dir():
         return {}
-    ledger = Ledger(store=Store.open(home / "store"))
+    ledger = Ledger(store=Store.open(location))
     return {name: ledger.read_repos(name) for name in ledger.families()}
 
 
@@ -33,9 +39,10 @@ def look_at_hub(
     """Family to the rows that a crawl would write; nothing is written."""
     with ExitStack() as stack:
         url = stack.enter_context(serve_endpoint(home, endpoint))
-        has_store = (home / "store").is_dir()
-        root = home / "store" if has_store else Path(stack.enter_context(TemporaryDirectory()))
-        ledger = Ledger(store=Store.open(root))
+        location = store_location(home)
+        if "://" not in location and not Path(location).is_dir():
+            location = stack.enter_context(TemporaryDirectory())
+        ledger = Ledger(store=Store.open(location))
         client = HubClient(url)
         names = sorted(map(check_family, families)) or sorted(discover_families(client))
         return {

@@ -1,4 +1,4 @@
-"""Real processes for the launcher's tests: a stand-in for `accelerate launch`, and what it trains."""
+"""Processes for the launcher's tests: a stand-in for `accelerate launch`, and what it trains."""
 
 import sys
 import textwrap
@@ -39,7 +39,7 @@ with open_dagster_pipes() as pipes:
     pipes.log.info("step 1: loss 0.5")
     if "--fail" in sys.argv:
         pipes.report_custom_message(
-            {"event": "error", "reason": "no_space", "message": "the disk is full", "permanent": True}
+            {"event": "error", "reason": "no_space", "message": "the disk is full"}
         )
         sys.exit(3)
     pipes.report_asset_materialization(metadata={"loss": 0.5}, data_version="v1")
