@@ -20,7 +20,7 @@ from ws_pipeline.cli.app import INTERRUPTED, run
 from ws_pipeline.cli.console import ConsoleReporter
 from ws_pipeline.cli.services import Service, start_services, wait_until_up, watch
 from ws_pipeline.defs import operations
-from ws_pipeline.errors import WsPipelineError
+from ws_pipeline.errors import Reason, WsPipelineError
 from ws_pipeline.hub.server import serve_in_thread
 from ws_pipeline.storage import objects
 from ws_pipeline_tests.hub.server_fixtures import write_repo
@@ -392,11 +392,16 @@ def test_doctor_on_a_fresh_home_makes_nothing(capsys: pytest.CaptureFixture[str]
 def test_steps_that_failed_are_the_commands_failure() -> None:
     good = operations.StepOutcome(asset="hub/repos", partition="bert", state="done")
     bad = operations.StepOutcome(
-        asset="hub/files", partition="bert", state="failed", detail="no answer."
+        asset="hub/files",
+        partition="bert",
+        state="failed",
+        detail="ws_pipeline.errors.NoSpaceError: The disk is full: free some.",
     )
     lineage.raise_failures([good])
-    with pytest.raises(WsPipelineError, match=r"1 of 2 steps failed, .*\[bert\]: no answer\. See"):
+    sentence = r"1 of 2 steps failed, .*\[bert\]: The disk is full: free some\. See"
+    with pytest.raises(WsPipelineError, match=sentence) as caught:
         lineage.raise_failures([good, bad])
+    assert caught.value.reason is Reason.NO_SPACE
 
 
 def test_progress_lists_what_was_done_and_counts_the_rest(
@@ -406,13 +411,21 @@ def test_progress_lists_what_was_done_and_counts_the_rest(
         asset="hub/files", partition="[x]", state="done", num_rows=5, num_processed=1, num_reused=4
     )
     unchanged = operations.StepOutcome(asset="hub/repos", state="unchanged")
+    failed = operations.StepOutcome(asset="tokens/shards", state="failed", detail="x: y")
     with ConsoleReporter() as reporter:
         reporter.started("hub/files [x]")
         reporter.finished(done)
         reporter.finished(unchanged)
         reporter.finished(unchanged)
+        reporter.finished(failed)
+        reporter.finished(failed)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["done  hub/files[[x]]  5 rows, 1 new, 4 kept  0.0 s", "unchanged  2 steps"]
+    assert lines == [
+        "done  hub/files[[x]]  5 rows, 1 new, 4 kept  0.0 s",
+        "failed  tokens/shards  0.0 s  x: y",
+        "failed  tokens/shards  0.0 s  the same",
+        "unchanged  2 steps",
+    ]
 
 
 def test_a_served_folder_is_a_hub_until_it_is_interrupted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ws_pipeline import errors
 from ws_pipeline.defs.outcomes import StepOutcome
 
 FILE_WIDTH = 1000
@@ -90,6 +92,7 @@ class ConsoleReporter:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._last_failure = ""
         self.num_unchanged = 0
 
     def __enter__(self) -> "ConsoleReporter":
@@ -117,6 +120,10 @@ class ConsoleReporter:
         if outcome.state == "unchanged":
             self.num_unchanged += 1
             return
+        if outcome.state == "failed" and outcome.detail == self._last_failure:
+            outcome = replace(outcome, detail="the same")  # as a full disk fails every step
+        elif outcome.state == "failed":
+            self._last_failure = outcome.detail
         self._console.print(describe_outcome(outcome))
 
 
@@ -127,8 +134,18 @@ def describe_outcome(outcome: StepOutcome) -> str:
     counts = f"{outcome.num_rows} rows" if outcome.num_rows else ""
     if outcome.num_processed or outcome.num_reused:
         counts += f", {outcome.num_processed} new, {outcome.num_reused} kept"
-    parts = [mark, escape(name), counts, f"{outcome.seconds:.1f} s", escape(outcome.detail)]
+    _, detail = split_error(outcome.detail)
+    parts = [mark, escape(name), counts, f"{outcome.seconds:.1f} s", escape(detail)]
     return "  ".join(part for part in parts if part)
+
+
+def split_error(detail: str) -> tuple[type[errors.WsPipelineError], str]:
+    """Return kind and sentence of an error that Dagster wrote as ``module.Kind: sentence``."""
+    name, _, sentence = detail.removeprefix(f"{errors.__name__}.").partition(": ")
+    kind = getattr(errors, name, None) if name.isidentifier() else None
+    if isinstance(kind, type) and issubclass(kind, errors.WsPipelineError):
+        return kind, sentence
+    return errors.WsPipelineError, detail
 
 
 def count_values(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, int]:

@@ -14,7 +14,7 @@ from ws_pipeline.cli.arguments import (
     add_command,
     find_home,
 )
-from ws_pipeline.cli.console import ConsoleReporter, out, print_table, wide
+from ws_pipeline.cli.console import ConsoleReporter, out, print_table, split_error, wide
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.defs.outcomes import StepOutcome
 from ws_pipeline.errors import WsPipelineError
@@ -170,15 +170,16 @@ def raise_failures(outcomes: Sequence[StepOutcome]) -> None:
     """Fail when a step did.
 
     Raises:
-        WsPipelineError: Names the first, and how to see more.
+        WsPipelineError: Names the first, with its reason, and how to see more.
     """
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if not failed:
         return
     first = failed[0]
     name = first.asset + (f"[{first.partition}]" if first.partition else "")
-    detail = first.detail.rstrip(".") or "no message"
+    kind, detail = split_error(first.detail or "no message")
     raise WsPipelineError(
-        f"{len(failed)} of {len(outcomes)} steps failed, first {name}: {detail}. "
-        "See the run's log with ws-pipeline ui, mend the cause and run the same command again."
+        f"{len(failed)} of {len(outcomes)} steps failed, first {name}: {detail.rstrip('.')}. "
+        "See the run's log with ws-pipeline ui, mend the cause and run the same command again.",
+        reason=kind.reason,
     )
