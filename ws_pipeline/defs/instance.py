@@ -5,6 +5,7 @@ I/O.
 """
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ _QUIET = {
 def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """Open the home's instance for runs in this process."""
     folder = prepare_instance(home)
+    # Read once by OpenMP when torch is first imported; see `launch_environment` for what it is worth.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with quiet_dagster():
         ref = InstanceRef.from_dir(str(folder), overrides=_QUIET)
         with dg.DagsterInstance.from_ref(ref) as instance:
