@@ -60,7 +60,7 @@ def recipe(name: str) -> Recipe:
         ConfigError: With reason `unknown_name`, the closest name there is, and all names.
     """
     if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPE_NAMES, n=1)
+        close = difflib.get_close_matches(name, RECIPE_NAMES, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
             f"There is no recipe {name!r}.{hint} The recipes are {', '.join(RECIPE_NAMES)}.",
