@@ -137,7 +137,7 @@ def execute(
 
 
 def _raise_interrupt(result: dg.ExecuteInProcessResult) -> None:
-    """Dagster turns Ctrl-C and SIGTERM into a failed step; to the caller they are what they were."""
+    """Dagster makes Ctrl-C and SIGTERM a failed step; the caller gets them back as they were."""
     for event in result.get_step_failure_events():
         error = event.step_failure_data.error
         if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
