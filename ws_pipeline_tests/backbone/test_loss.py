@@ -28,9 +28,8 @@ def predict(clean: Windows, offset: float, granularity="layer"):
 def test_a_perfect_prediction_costs_nothing():
     clean = make_windows()
     for granularity in ("none", "batch", "window", "token", "layer"):
-        loss = reconstruction_loss(
-            predict(clean, 0.0), clean, LossConfig(normalization=granularity)
-        )
+        config = LossConfig(normalization=granularity)
+        loss = reconstruction_loss(predict(clean, 0.0), clean, config)
         assert loss.item() < 1e-8
 
 
