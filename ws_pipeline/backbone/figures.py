@@ -31,7 +31,8 @@ def draw_losses(points: Sequence[MetricPoint]) -> Any:
         if any(value > 0.0 for value in values):
             axes.plot(steps, values, label=label, marker="." if len(steps) < 20 else "")
     axes.set_yscale("log")
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
     return figure
 
 

@@ -5,6 +5,7 @@ I/O.
 """
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ _QUIET = {
 def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """Open the home's instance for runs in this process."""
     folder = prepare_instance(home)
+    # Read by OpenMP when torch is first imported; `launch_environment` says what it is worth.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with quiet_dagster():
         ref = InstanceRef.from_dir(str(folder), overrides=_QUIET)
         with dg.DagsterInstance.from_ref(ref) as instance:
@@ -113,6 +116,7 @@ def execute(
             **(run_config or {}),
         },
     )
+    _raise_interrupt(result)
     made = {
         event.asset_key: event.step_materialization_data.materialization
         for event in result.get_asset_materialization_events()
@@ -130,6 +134,14 @@ def execute(
         )
         for key in keys
     ]
+
+
+def _raise_interrupt(result: dg.ExecuteInProcessResult) -> None:
+    """Dagster makes Ctrl-C and SIGTERM a failed step; the caller gets them back as they were."""
+    for event in result.get_step_failure_events():
+        error = event.step_failure_data.error
+        if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            raise KeyboardInterrupt
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> dict[dg.AssetKey, str]:
