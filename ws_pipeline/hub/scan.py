@@ -3,7 +3,7 @@
 What it is: the loop of a scan. Each listing page is stored together with the cursor of the next, so
 that a kill at any moment loses one page at most; every few pages are folded into the families;
 the watermark moves when the last page is stored. What it is not: the details of single revisions
-(``crawl``) or the shards (``scan_book``). Network and store I/O.
+(``crawl``) or the segments (``scan_book``). Network and store I/O.
 
 A full scan goes by creation time, which never changes, so nothing is skipped or doubled while the
 hub moves under it; what it did not come across is gone. A scan of the recent changes goes from the
@@ -21,11 +21,14 @@ import polars as pl
 from ws_pipeline.errors import HubError
 from ws_pipeline.hub.client import MAX_PAGES, HubClient, Order, Page
 from ws_pipeline.hub.scan_book import ScanBook
-from ws_pipeline.hub.scan_commit import Commit, Progress, ScanKind, moment_of
+from ws_pipeline.hub.scan_edition import Edition, Progress, ScanKind, moment_of
 from ws_pipeline.hub.scan_rows import STATE_MALFORMED, parse_items
 
 OVERLAP = timedelta(hours=1)
 """Looked at again: the hub's clocks and indexes do not agree to the second."""
+
+MAX_AGE = timedelta(days=3)
+"""A scan that was broken off longer ago begins anew: its cursor may mean nothing any more."""
 
 FOLD_PAGES = 64
 """Pages that are folded at once: 64,000 rows take 40 MB."""
@@ -96,19 +99,26 @@ def scan_hub(
         "on_progress": on_progress,
     }
     result = ScanResult()
-    commit = book.commits.last()
-    if commit.progress is not None:
-        commit, result = _run(client, book, commit, **options)
-    if _is_done(commit, now, full=full):
-        book.commits.sweep(commit)
+    edition = book.editions.last()
+    if edition.progress is not None and _is_stale(edition.progress, now):
+        edition = book.abandon(edition)
+    if edition.progress is not None:
+        edition, result = _run(client, book, edition, **options)
+    if _is_done(edition, now, full=full):
+        book.editions.sweep(edition)
         return result
-    kind: ScanKind = "full" if full or not commit.watermark else "recent"
-    commit = replace(commit, progress=_begin(client, kind, now))
-    return _run(client, book, commit, **options)[1]
+    kind: ScanKind = "full" if full or not edition.watermark else "recent"
+    edition = replace(edition, progress=_begin(client, kind, now))
+    return _run(client, book, edition, **options)[1]
 
 
-def _is_done(commit: Commit, now: datetime, *, full: bool) -> bool:
-    done = moment_of(commit.fully_scanned_at if full else commit.scanned_at)
+def _is_stale(progress: Progress, now: datetime) -> bool:
+    started = moment_of(progress.started)
+    return started is not None and now - started > MAX_AGE
+
+
+def _is_done(edition: Edition, now: datetime, *, full: bool) -> bool:
+    done = moment_of(edition.fully_scanned_at if full else edition.scanned_at)
     return done is not None and done >= now
 
 
@@ -132,32 +142,32 @@ def _newest(rows: pl.DataFrame, now: datetime) -> str:
 def _run(
     client: HubClient,
     book: ScanBook,
-    commit: Commit,
+    edition: Edition,
     *,
     page_size: int,
     fold_pages: int,
     on_progress: Callable[[Progress], None] | None,
-) -> tuple[Commit, ScanResult]:
-    progress = commit.progress
+) -> tuple[Edition, ScanResult]:
+    progress = edition.progress
     if progress is None:
         raise HubError("There is no scan to run.")
     pages = client.list_pages(
         order=_ORDERS[progress.kind], cursor=progress.cursor, page_size=page_size
     )
     while True:
-        if len(commit.pages) >= fold_pages or (progress.is_listed and commit.pages):
-            commit = book.fold(commit)
-            book.commits.sweep(commit)
-            progress = commit.progress or progress
+        if len(edition.pages) >= fold_pages or (progress.is_listed and edition.pages):
+            edition = book.fold(edition)
+            book.editions.sweep(edition)
+            progress = edition.progress or progress
         if progress.is_listed:
             break
-        rows, progress = _take(next(pages), progress, commit.watermark)
-        commit = book.add_page(commit, rows, progress)
+        rows, progress = _take(next(pages), progress, edition.watermark)
+        edition = book.add_page(edition, rows, progress)
         if on_progress is not None:
             on_progress(progress)
-    commit, gone = book.finish(commit)
-    book.commits.sweep(commit)
-    return commit, _sum_up(progress, gone)
+    edition, gone = book.finish(edition)
+    book.editions.sweep(edition)
+    return edition, _sum_up(progress, gone)
 
 
 def _take(page: Page, progress: Progress, watermark: str) -> tuple[pl.DataFrame, Progress]:

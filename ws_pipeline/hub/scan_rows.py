@@ -1,8 +1,8 @@
 """What a whole-hub scan keeps of each repo: one light row, and the index that finds it again.
 
-What it is: the columns of the scan's shards, how listing items become rows, what makes two looks at
-a repo the same, and how several looks become one (the last counts, older names stay as aliases).
-What it is not: the details of a revision (``crawl``), or where the shards lie (``scan_book``).
+What it is: the columns of the scan's segments, how listing items become rows, what makes two looks
+at a repo the same, and how several looks become one (the last counts, older names are aliases).
+What it is not: the details of a revision (``crawl``), or where the segments lie (``scan_book``).
 Pure, no I/O.
 """
 
@@ -37,7 +37,7 @@ SCAN_SCHEMA: dict[str, pl.DataType] = {
     "disabled": pl.Boolean(),
     "aliases": pl.List(pl.String()),
 }
-"""A shard's columns. Tags, files and cards belong to a revision and are asked for with it."""
+"""A segment's columns. Tags, files and cards belong to a revision and are asked for with it."""
 
 INDEX_SCHEMA: dict[str, pl.DataType] = {
     "hub_id": pl.String(),
@@ -158,5 +158,5 @@ def check_schema(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
         RefusedError: Otherwise.
     """
     if dict(frame.schema) != dict(schema):
-        raise RefusedError(f"A shard of the scan has other columns than these: {frame.columns}.")
+        raise RefusedError(f"A segment of the scan has other columns than these: {frame.columns}.")
     return frame

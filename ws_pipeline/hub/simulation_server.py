@@ -14,9 +14,10 @@ from urllib.parse import urlencode
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from ws_pipeline.errors import ConfigError
+from ws_pipeline.hub.faults import FaultInjector
 from ws_pipeline.hub.server_index import decode_cursor, encode_cursor
 from ws_pipeline.hub.server_routes import MAX_PAGE, ApiError
 from ws_pipeline.hub.simulation import SimulatedHub
@@ -36,6 +37,12 @@ def make_simulation_app(hub: SimulatedHub) -> Starlette:
     ]
     handlers = {ApiError: _show_error, ConfigError: _show_misuse}
     return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+
+
+def add_faults(app: Starlette, *, share: float, seed: int, hang_seconds: float = 45.0) -> Starlette:
+    """Return an application that fails at a share of the requests; see ``faults``."""
+    faulty = FaultInjector(app, share=share, seed=seed, hang_seconds=hang_seconds)
+    return Starlette(routes=[Mount("/", app=faulty)])
 
 
 # The routes are coroutines, so that one request at a time sees the population.

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
-from ws_pipeline.hub.faults import FaultInjector
 from ws_pipeline.hub.scan import ScanResult, scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.server import serve_app_in_thread
 from ws_pipeline.hub.simulation import SimulatedHub
-from ws_pipeline.hub.simulation_server import make_simulation_app
+from ws_pipeline.hub.simulation_server import add_faults, make_simulation_app
 from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.hub.scripted_hub import connect
 
@@ -23,16 +20,15 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def make_hub(num_repos: int, *, seed: int) -> SimulatedHub:
-    """A hub of few families: each costs a shard, and a shard costs an fsync."""
+    """A hub of few families: each costs a segment, and a segment costs an fsync."""
     return SimulatedHub(num_repos, seed=seed, num_families=8)
 
 
 @contextlib.contextmanager
 def serve(hub: SimulatedHub, *, faults: float = 0.0, seed: int = 0) -> Iterator[str]:
-    app: Any = make_simulation_app(hub)
+    app = make_simulation_app(hub)
     if faults:
-        app = FaultInjector(app, share=faults, seed=seed, hang_seconds=0.05)
-        app = Starlette(routes=[Mount("/", app=app)])
+        app = add_faults(app, share=faults, seed=seed, hang_seconds=0.05)
     with serve_app_in_thread(app) as endpoint:
         yield endpoint
 
@@ -53,4 +49,4 @@ def stored(book: ScanBook) -> dict[str, bytes]:
 
 def everything(book: ScanBook) -> pl.DataFrame:
     """All rows of all families, by family and hub_id."""
-    return pl.concat([book.read(family) for family in book.commits.last().families])
+    return pl.concat([book.read(family) for family in book.editions.last().families])

@@ -54,15 +54,15 @@ def _rows(hub: SimulatedHub) -> list[dict[str, Any]]:
 def test_a_scan_of_an_unchanged_hub_touches_no_family(book: ScanBook) -> None:
     with serve(make_hub(150, seed=1)) as endpoint:
         scan(endpoint, book)
-        before = book.commits.last()
+        before = book.editions.last()
         recent = scan(endpoint, book, day=1)
         full = scan(endpoint, book, day=2, full=True)
-    after = book.commits.last()
+    after = book.editions.last()
     assert (recent.kind, recent.num_changed, recent.families) == ("recent", 0, ())
     assert recent.num_pages < full.num_pages
     assert (full.kind, full.num_changed, full.families) == ("full", 0, ())
     assert (after.families, after.index) == (before.families, before.index)
-    assert len(after.shards()) + 3 == len(stored(book))  # nothing is left over
+    assert len(after.segments()) + 3 == len(stored(book))  # nothing is left over
 
 
 def test_a_book_that_is_new_enough_is_not_scanned_again(book: ScanBook) -> None:
@@ -104,14 +104,14 @@ def test_the_recent_changes_bring_the_book_to_where_a_full_scan_would(
         assert sum(book.families().values()) == len(listed)
 
 
-def test_only_touched_families_get_a_new_shard(book: ScanBook) -> None:
+def test_only_touched_families_get_a_new_segment(book: ScanBook) -> None:
     hub = make_hub(200, seed=4)
     with serve(hub) as endpoint:
         scan(endpoint, book)
-        before = book.commits.last().families
+        before = book.editions.last().families
         hub.advance(3)
         result = scan(endpoint, book, day=1)
-    after = book.commits.last().families
+    after = book.editions.last().families
     assert 1 <= len(result.families) <= 5
     assert {name for name in after if after[name] != before.get(name)} == set(result.families)
 
@@ -162,7 +162,7 @@ def test_a_row_from_the_future_does_not_blind_the_next_scan(
 ) -> None:
     scripted.answer = lambda _: JSONResponse([listing_row(lastModified="2150-01-01T00:00:00Z")])
     scan(scripted.endpoint, book)
-    assert book.commits.last().watermark.startswith(START.isoformat()[:19])
+    assert book.editions.last().watermark.startswith(START.isoformat()[:19])
 
 
 def test_a_listing_that_was_cut_short_deletes_nothing(
@@ -174,20 +174,29 @@ def test_a_listing_that_was_cut_short_deletes_nothing(
     with serve(make_hub(120, seed=1)) as endpoint:
         with pytest.raises(HubError, match="lacks 40 of 160 known repos; it was probably cut"):
             scan(endpoint, book, day=1, full=True)
-    assert everything(book).filter(state="deleted").is_empty()
+        assert everything(book).filter(state="deleted").is_empty()
+        assert scan(endpoint, book, day=1).kind == "recent"  # and it is not stuck there
+
+
+def test_a_scan_that_was_broken_off_long_ago_begins_anew(book: ScanBook) -> None:
+    with serve(make_hub(75, seed=2)) as endpoint:
+        with pytest.raises(KeyboardInterrupt):
+            scan(endpoint, book, on_progress=_interrupt)
+        assert scan(endpoint, book, day=4).num_pages == 3
+    assert sum(book.families().values()) == 75
 
 
 def test_the_watermark_moves_when_the_last_page_is_stored(book: ScanBook) -> None:
     hub = make_hub(150, seed=1)
     with serve(hub) as endpoint:
         scan(endpoint, book)
-        before = book.commits.last().watermark
+        before = book.editions.last().watermark
         hub.advance(50)  # two pages
         with pytest.raises(KeyboardInterrupt):
             scan(endpoint, book, day=1, on_progress=_interrupt)
-        assert book.commits.last().watermark == before
+        assert book.editions.last().watermark == before
         scan(endpoint, book, day=1)
-        assert book.commits.last().watermark > before
+        assert book.editions.last().watermark > before
 
 
 def _interrupt(_: object) -> None:
@@ -261,7 +270,7 @@ def _frame(names: list[tuple[int, int]]) -> pl.DataFrame:
     ),
     st.data(),
 )
-def test_shards_can_be_merged_in_any_grouping(
+def test_segments_can_be_merged_in_any_grouping(
     looks: list[list[tuple[int, int]]], data: st.DataObject
 ) -> None:
     frames = [_frame(look) for look in looks]

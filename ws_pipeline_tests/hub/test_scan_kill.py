@@ -30,7 +30,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         sizes: dict[str, int] = {}
         while not self.stop.is_set():
-            for family in list(self.book.commits.last().families):
+            for family in list(self.book.editions.last().families):
                 try:
                     self.look_at(family, sizes)
                 except Exception as error:  # noqa: BLE001 - the test shows it
@@ -77,7 +77,7 @@ def _wait_for_work(worker: "subprocess.Popen[bytes]", store: Path) -> None:
 
 
 def _touched(store: Path) -> int:
-    folders = [store / "scan" / "commits", store / ".tmp"]
+    folders = [store / "scan" / "editions", store / ".tmp"]
     return max((f.stat().st_mtime_ns for f in folders if f.exists()), default=0)
 
 
