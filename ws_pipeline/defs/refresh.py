@@ -192,7 +192,8 @@ def to_outcome(run: AssetRun) -> StepOutcome:
         num_processed=int(run.metadata.get("num_processed", 0)),
         num_reused=int(run.metadata.get("num_reused", 0)),
         seconds=run.seconds,
-        detail=run.failure,
+        detail=run.failure.sentence if run.failure else "",
+        reason=run.failure.reason if run.failure else "",
     )
 
 

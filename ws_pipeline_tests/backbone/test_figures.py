@@ -28,8 +28,8 @@ def test_errors_by_role_leave_out_what_is_not_finite():
         {"role": ["linear", "linear", "conv"], "relative_error": [0.5, float("nan"), 0.25]}
     )
     axes = draw_errors_by_role(errors).axes[0]
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == ["conv\n(1)", "linear\n(1)"]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["conv (1)", "linear (1)"]
 
 
 def test_figures_of_nothing_are_empty_not_errors():

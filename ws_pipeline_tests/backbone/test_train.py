@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from ws_pipeline.backbone import train as module
+from ws_pipeline.backbone import trainer as module
 from ws_pipeline.backbone.attempt import within_budget
 from ws_pipeline.backbone.checkpoints import CheckpointFolder
 from ws_pipeline.backbone.history import read_history, series
@@ -20,7 +20,8 @@ from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.pipes import DagsterReport
 from ws_pipeline.backbone.signals import STOPPED_EXIT_CODE
-from ws_pipeline.backbone.train import main, run_job
+from ws_pipeline.backbone.train import main
+from ws_pipeline.backbone.trainer import run_job, run_reported
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline_tests.backbone.test_pipes import FakeContext
 from ws_pipeline_tests.backbone.tiny_corpus import build_corpus, make_job
@@ -111,6 +112,14 @@ def test_another_number_of_processes_than_launched_is_refused(job: TrainJob):
         run(replace(job, num_processes=2))
 
 
+def test_torch_is_loaded_only_after_its_threads_are_told_not_to_spin():
+    code = (
+        "import sys, os, ws_pipeline.backbone.train as train; assert 'torch' not in sys.modules; "
+        "train.main(['--job', 'nothing.json']); assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_bad_usage_is_one_line_and_exit_code_2(tmp_path: Path, capsys):
     assert main(["--job", str(tmp_path / "nothing.json")]) == 2
     error = capsys.readouterr().err
@@ -122,7 +131,7 @@ def test_a_refused_job_is_told_to_dagster_with_its_reason(job: TrainJob, tmp_pat
     context = FakeContext()
     report = DagsterReport(context, num_steps=12)
     with pytest.raises(ConfigError):
-        module._run_reported(
+        run_reported(
             replace(job, num_processes=2), Accelerator(mixed_precision="no"), report, began=0.0
         )
     assert context.custom[0]["reason"] == "invalid_config"
