@@ -171,7 +171,8 @@ class ScanBook:
         if gone.height > max(MIN_GONE, MAX_GONE_SHARE * alive.height):
             raise HubError(
                 f"The hub's full listing lacks {gone.height} of {alive.height} known repos; it was "
-                "probably cut short, and none is marked as deleted. Scan again."
+                "probably cut short, and none is marked as deleted. Scan again; for another hub, "
+                f"or if they are really gone, remove the store's folder '{ROOT}' first."
             )
         stones = [pl.DataFrame(schema=_PAGE_SCHEMA)]
         for (family,), part in gone.sort("family").group_by("family", maintain_order=True):
