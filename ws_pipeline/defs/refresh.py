@@ -72,8 +72,23 @@ class Driver:
             self._run_stale("refresh_family", FAMILY_STAGES, name)
 
     def refresh_corpus(self) -> bool:
-        """Split again if any family's shards or ledger changed."""
-        return self._run_stale("refresh_corpus", [SPLITS], "")
+        """Split again if any family's shards or ledger changed, and none is known to be wrong.
+
+        A family whose run failed keeps the tables that it had; one whose tables exist but did not
+        pass a blocking check would put what is wrong into the corpus.
+        """
+        wrong = [
+            f"{key.to_user_string()}[{name}]"
+            for key in (REPOS, SHARDS)
+            for name in self.staleness.versions.versions(key)
+            if not self.staleness.is_checked(key, name)
+        ]
+        if not wrong:
+            return self._run_stale("refresh_corpus", [SPLITS], "")
+        detail = f"blocking checks did not pass on {', '.join(sorted(wrong))}"
+        name = SPLITS.to_user_string()
+        self._report(StepOutcome(asset=name, state="failed", detail=detail, reason="internal"))
+        return False
 
     def refresh_model(self, recipe_name: str, *, again: bool, num_processes: int = 1) -> bool:
         """Train if there is no model of the recipe as it is; on new data alone only if asked."""
