@@ -81,7 +81,7 @@ def _touched(store: Path) -> int:
     return max((f.stat().st_mtime_ns for f in folders if f.exists()), default=0)
 
 
-def check_kills(tmp_path: Path, seed: int) -> int:
+def check_kills(tmp_path: Path, seed: int, *, num_days: int = len(DAYS)) -> int:
     """Run all days on two equal hubs, undisturbed and killed; return the number of kills."""
     moments = random.Random(seed)
     quiet, killed = open_book(tmp_path / "quiet"), tmp_path / "killed"
@@ -90,7 +90,7 @@ def check_kills(tmp_path: Path, seed: int) -> int:
     reader = Reader(open_book(killed))
     reader.start()
     with serve(hub) as endpoint:
-        for day, kind in DAYS:
+        for day, kind in DAYS[:num_days]:
             scan(endpoint, quiet, day=day, full=kind == "full")
             num_kills += run_until_done(endpoint, killed, day, kind, moments)
             assert stored(open_book(killed)) == stored(quiet), f"day {day}, {num_kills} kills"
@@ -103,7 +103,7 @@ def check_kills(tmp_path: Path, seed: int) -> int:
 
 
 def test_a_scan_that_is_killed_at_random_moments_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    assert check_kills(tmp_path, seed=1) >= 1
+    assert check_kills(tmp_path, seed=1, num_days=2) >= 1
 
 
 @pytest.mark.slow
