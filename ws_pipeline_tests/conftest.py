@@ -1,4 +1,4 @@
-"""What holds for every test: no network but loopback, no environment of the caller's, few threads."""
+"""What holds for every test: no network but loopback, no caller's environment, few threads."""
 
 import os
 from pathlib import Path
