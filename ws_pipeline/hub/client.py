@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 from urllib.parse import quote
 
+from ws_pipeline.bounded_json import BoundedJsonError, check_structure
 from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
 from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
 from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport
@@ -26,11 +27,16 @@ from ws_pipeline.hub.urls import join_url
 PAGE_SIZE = 500
 """Rows per listing request; the hub allows 1000 and times out at times with deep cursors."""
 
-MAX_PAGE_BYTES = 64 * 1024**2
+MAX_PAGE_BYTES = 16 * 1024**2
 """A page of 500 light rows is about 1 MB."""
 
-MAX_DETAIL_BYTES = 32 * 1024**2
+MAX_DETAIL_BYTES = 16 * 1024**2
 """20,000 files at 300 bytes each are 6 MB, a card of any size we keep is smaller."""
+
+MAX_ANSWER_DEPTH = 64
+MAX_ANSWER_VALUES = 800_000
+"""500 rows of 200 values are 100,000, 20,000 files of 20 values 400,000; a parser turns each into
+at most 90 bytes of memory, so an answer of nothing but brackets stays below 80 MB."""
 
 MAX_PAGES = 100_000
 """At 500 rows: 50 million repos, ten times the public hub."""
@@ -269,7 +275,16 @@ def _repo_path(repo_id: str) -> str:
 
 
 def _decode_json(answer: Answer) -> Any:
+    # Bounds only: what else is wrong is wrong with one row, and must not cost the page.
     try:
+        check_structure(
+            answer.body,
+            max_bytes=MAX_PAGE_BYTES,
+            max_depth=MAX_ANSWER_DEPTH,
+            max_values=MAX_ANSWER_VALUES,
+        )
         return json.loads(answer.body)
+    except BoundedJsonError as error:
+        raise HubError(f"The hub's answer is out of bounds: {error}.") from error
     except (ValueError, RecursionError) as error:
         raise HubError(f"The hub's answer is no JSON ({len(answer.body)} bytes).") from error

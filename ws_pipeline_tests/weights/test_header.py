@@ -106,7 +106,13 @@ def one(**changes: Any) -> bytes:
     return wrap(json.dumps({"w": fields}), b"\0" * 4)
 
 
+def named(name: str) -> bytes:
+    return wrap(json.dumps({name: entry("F32", [1], 0, 4)}), b"\0" * 4)
+
+
 HOSTILE: dict[str, tuple[bytes, Reason]] = {
+    "a name that climbs": (named("../../etc/x"), Reason.HEADER_BAD_NAME),
+    "a name that climbs backwards": (named("a\\..\\x"), Reason.HEADER_BAD_NAME),
     "no bytes": (b"", Reason.HEADER_TRUNCATED),
     "length word cut": (b"\x01\x00", Reason.HEADER_TRUNCATED),
     "header longer than the file": (wrap("{}")[:-1], Reason.HEADER_TRUNCATED),

@@ -15,7 +15,7 @@ from ws_pipeline.hub.download import download_family
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.selection import select_family
 from ws_pipeline.hub.triage import triage_family
-from ws_pipeline.weights.header import parse_header_record
+from ws_pipeline.weights.header_pool import parse_header_apart
 
 REPOS = dg.AssetKey(["hub", "repos"])
 HEADERS = dg.AssetKey(["hub", "headers"])
@@ -88,7 +88,7 @@ def headers(
     """
     step = Step.begin(context)
     opened = store.open()
-    frame = triage_family(hub.client(), opened, repos.collect(), parse=parse_header_record)
+    frame = triage_family(hub.client(), opened, repos.collect(), parse=parse_header_apart)
     Ledger(store=opened).record_verdicts(step.partition, "headers", frame)
     return step.finish(
         frame,
