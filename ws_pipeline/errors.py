@@ -137,6 +137,12 @@ class IntegrityError(StorageError):
     reason = Reason.SHA256_MISMATCH
 
 
+class BusyError(StorageError):
+    """Somebody else works on the same thing, and was waited for in vain."""
+
+    reason = Reason.DOWNLOAD_FAILED
+
+
 class ManifestConflictError(StorageError):
     """A create-only object exists with other content."""
 

@@ -172,19 +172,22 @@ class HubClient:
     ) -> str:
         """Write a file to ``destination`` and return its sha256; constant memory.
 
-        A cut connection is resumed by range. The bytes are checked while they come: against
-        ``sha256`` where the hub states one, else against git's ``blob_id``.
+        What ``destination`` holds already, from a process that was killed, is taken for the file's
+        first bytes, and the rest is asked for by range; so is what a cut connection left. All bytes
+        are checked: against ``sha256`` where the hub states one, else against git's ``blob_id``.
 
         Raises:
             IntegrityError: If the whole file came and is not what the hub stated.
             HubError: If it did not come.
         """
         url = self._file_url(repo_id, revision, path)
-        with destination.open("wb") as file:
+        with destination.open("a+b") as file:
             sink = _Sink(file=file, num_bytes=num_bytes)
-            self._transport.stream_into(
-                url, sink, deadline_seconds=60 + num_bytes / MIN_BYTES_PER_SECOND
-            )
+            sink.resume()
+            if sink.have != num_bytes or not num_bytes:
+                self._transport.stream_into(
+                    url, sink, deadline_seconds=60 + num_bytes / MIN_BYTES_PER_SECOND
+                )
         actual = sink.digest.hexdigest()
         if sha256 and actual != sha256:
             raise IntegrityError(
@@ -234,7 +237,7 @@ class _Digest(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class _Sink:
-    """Where a download's bytes go; survives a reconnect. Implements ``transport.Sink``."""
+    """Where a download's bytes go: a file open for appending. Implements ``transport.Sink``."""
 
     file: BinaryIO
     num_bytes: int
@@ -251,10 +254,18 @@ class _Sink:
         self.digest.update(data)
         self.file.write(data)
 
+    def resume(self) -> None:
+        """Take in what the file holds."""
+        self.file.seek(0)
+        while chunk := self.file.read(1 << 20):
+            self.have += len(chunk)
+            self.digest.update(chunk)
+        if self.have > self.num_bytes:
+            self.restart()
+
     def restart(self) -> None:
         """Forget what came: the server does not resume."""
-        self.file.seek(0)
-        self.file.truncate()
+        self.file.truncate(0)  # it is open for appending: the next write goes to the new end
         self.have, self.digest = 0, hashlib.sha256()
 
 

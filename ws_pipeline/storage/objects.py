@@ -73,6 +73,9 @@ class ObjectFolder(Protocol):
     def keys(self, prefix: str) -> list[str]:
         """Return the published keys below the folder ``prefix``, sorted."""
 
+    def remove(self, key: str) -> None:
+        """Unpublish ``key``; fine if there is none."""
+
     def uri(self, key: str) -> str:
         """Return where ``key`` lies, for people and for metadata."""
 
@@ -201,6 +204,11 @@ class LocalFolder:
         folder = self._path(prefix)
         root = Path(self.root)
         return sorted(p.relative_to(root).as_posix() for p in folder.rglob("*") if p.is_file())
+
+    def remove(self, key: str) -> None:
+        """See :class:`ObjectFolder`. Who has the file open goes on reading it."""
+        with disk_errors(key):
+            self._path(key).unlink(missing_ok=True)
 
     def uri(self, key: str) -> str:
         """See :class:`ObjectFolder`."""

@@ -119,6 +119,12 @@ class S3Folder:
         strip = len(self.root.removeprefix("s3://")) + 1
         return sorted(path[strip:] for path in found)
 
+    def remove(self, key: str) -> None:
+        """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
+        uri = self.uri(key)
+        with _s3_errors(uri), contextlib.suppress(FileNotFoundError):
+            self.filesystem.rm_file(uri)
+
     @contextlib.contextmanager
     def temporary_path(self) -> Iterator[Path]:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`; in the system's own folder."""
