@@ -1,11 +1,13 @@
 """A header that would kill or hang its parser costs itself, and nothing beside it."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,3 +144,40 @@ def test_a_worker_knows_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     with HeaderPool(max_inline_bytes=0) as pool:
         pool.parse(SMALL, len(SMALL))
         assert b"hf_secret" not in Path(f"/proc/{pool._idle[0].pid}/environ").read_bytes()
+
+
+SHAPES = {
+    "tensors": (b'{"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}', b"", b"}"),
+    "metadata": (b'{"__metadata__":{"":""', b',"%x":""', b"}}"),
+    "rank": (b'{"w":{"dtype":"U8","shape":[1', b",1", b'],"data_offsets":[0,0]}}'),
+    "strings": (b'{"w":[""', b',""', b"]}"),
+    "objects": (b'{"":{}', b',"%x":{}', b"}"),
+    "brackets": (b'{"w":', b"[", b"}"),
+    "quotes": (b"{", b'"', b"}"),
+    "escapes": (b'{"', b"\\u00e9", b'":1}'),
+    "spaces": (b"{", b" ", b"}"),
+    "digits": (b'{"w":', b"9", b"}"),
+    "many": (b"{", b'"%x":{"dtype":"U8","shape":[],"data_offsets":[0,0]},', b'"":1}'),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_header_parsed_inline_cannot_cost_much_whatever_its_shape(shape: str) -> None:
+    start, unit, end = SHAPES[shape]
+    text = bytearray(start)
+    number = 0
+    while unit and len(text) < header_pool.MAX_INLINE_BYTES - 100:
+        text += unit % number if b"%x" in unit else unit
+        number += 1
+    raw = wrap(bytes(text) + end)
+    started = time.process_time()
+    with contextlib.suppress(HeaderError):
+        parse_header_record(raw, len(raw))
+    assert time.process_time() - started < 1.0
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(HeaderError):
+            parse_header_record(raw, len(raw))
+        assert tracemalloc.get_traced_memory()[1] < 32e6
+    finally:
+        tracemalloc.stop()
