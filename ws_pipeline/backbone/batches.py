@@ -6,7 +6,7 @@ it is not: sampling (``tokens.windows``).
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ Batch = Mapping[str, npt.NDArray[Any]]
 """Arrays by name: tokens, mask, positions, scale; see ``tokens.windows``."""
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Batches by step: the same step gives the same batch, in this process or another."""
 

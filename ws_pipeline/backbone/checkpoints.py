@@ -8,6 +8,7 @@ before the new one is written, so a kill in between leaves none. Tensors are saf
 JSON; nothing is pickled.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,8 +28,6 @@ from ws_pipeline.errors import NoSpaceError
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-_NO_SPACE = 28
-"""errno ENOSPC."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,8 +81,8 @@ class CheckpointFolder:
             content = {"step": step, "job_digest": self.job_digest, "files": _digests(staging)}
             _write_json(staging / MANIFEST, content)
             publish_folder(staging, target)
-        except OSError as error:
-            if error.errno == _NO_SPACE:
+        except (OSError, SafetensorError) as error:
+            if _is_full_disk(error):
                 raise NoSpaceError(
                     f"No space left for a checkpoint below {self.out_dir}; free some and run "
                     "again, training continues from the newest checkpoint."
@@ -191,9 +191,14 @@ def _read_verified(folder: Path) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
         same = all(file_sha256(folder / name) == digest for name, digest in files.items())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if same and {"step", "job_digest"} <= manifest.keys() else None
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Say whether an error is ENOSPC; safetensors 0.8 wraps it into a text."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
 
 
 def _flush(path: Path) -> None:

@@ -121,20 +121,28 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewConfig:
-    """How the encoder's inputs differ from the clean tokens, which stay the target.
+    """What the encoder sees, and what more there is to see than the corpus holds.
+
+    Noise and hidden tokens change the encoder's input only; the clean tokens stay the target.
+    Mixtures and flips make new clean windows: they change input and target alike.
 
     Attributes:
         noise: Standard deviation of the multiplicative noise ``x * (1 + noise * eps)``.
         hidden_tokens: Share of tokens whose weights the encoder does not see.
+        mixtures: Share of windows that are mixed with another window of the batch.
+        flip_signs: Whether windows are multiplied by -1 half of the time.
     """
 
     noise: float = 0.1
     hidden_tokens: float = 0.0
+    mixtures: float = 0.0
+    flip_signs: bool = False
 
     def __post_init__(self) -> None:
         """Check bounds; ConfigError names the field, its bound and the value."""
         check_range(self, "noise", 0.0, 10.0)
         check_range(self, "hidden_tokens", 0.0, 0.95)
+        check_range(self, "mixtures", 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

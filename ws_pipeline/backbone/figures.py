@@ -31,7 +31,8 @@ def draw_losses(points: Sequence[MetricPoint]) -> Any:
         if any(value > 0.0 for value in values):
             axes.plot(steps, values, label=label, marker="." if len(steps) < 20 else "")
     axes.set_yscale("log")
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
     return figure
 
 
@@ -42,17 +43,18 @@ def draw_errors_by_role(errors: pl.DataFrame) -> Any:
         errors: As ``evaluate.reconstruct_models`` returns it.
     """
     figure, axes = _new_figure(
-        "Reconstruction of validation models", "role", "relative error of a layer"
+        "Reconstruction of validation models", "relative error of a layer", ""
     )
     finite = errors.filter(pl.col("relative_error").is_finite())
     groups = {str(role): part for (role,), part in finite.sort("role").group_by("role")}
     names = sorted(groups)
     if names:
         values = [groups[name]["relative_error"].to_numpy() for name in names]
-        labels = [f"{name}\n({len(each)})" for name, each in zip(names, values, strict=True)]
-        axes.boxplot(values, tick_labels=labels, showfliers=False)
-    axes.axhline(1.0, color="0.6", linewidth=0.8)
-    axes.set_ylim(bottom=0.0)
+        labels = [f"{name} ({len(each)})" for name, each in zip(names, values, strict=True)]
+        axes.boxplot(values, tick_labels=labels, showfliers=False, orientation="horizontal")
+        axes.invert_yaxis()
+    axes.axvline(1.0, color="0.6", linewidth=0.8)
+    axes.set_xlim(left=0.0)
     return figure
 
 

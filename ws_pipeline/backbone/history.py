@@ -10,11 +10,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 FILE_NAME = "metrics.jsonl"
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Someone who is told of a training's course, on the main process only."""
 

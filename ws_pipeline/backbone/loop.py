@@ -30,7 +30,7 @@ from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.loss import Losses, backbone_loss
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.optimizer import build_optimizer, one_cycle, set_learning_rate
-from ws_pipeline.backbone.views import make_views, step_generator
+from ws_pipeline.backbone.views import augment_windows, make_views, step_generator
 from ws_pipeline.errors import TrainingError
 
 LOSS_NAMES = ("loss", "loss_reconstruction", "loss_contrastive", "loss_scale")
@@ -181,9 +181,10 @@ class TrainingLoop:
         """Do one optimiser step."""
         began = time.perf_counter()
         step, config = self.progress.step, self.config
-        clean = to_windows(batch, self.device)
         rank = self.accelerator.process_index
         generator = step_generator(config.seed, step, rank, device=self.device)
+        clean = to_windows(batch, self.device)
+        clean = augment_windows(clean, self.job.views, generator=generator)
         views = make_views(clean, self.job.views, self.job.loss, generator=generator)
         with autocast(self.precision, self.device):
             output = self.model(*views)

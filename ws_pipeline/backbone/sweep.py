@@ -8,7 +8,7 @@ window 512, halo 64). Memory does not depend on a model's size.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -21,6 +21,7 @@ BATCH_TOKENS = 8_192
 """Tokens in one pass: 128 windows of 64; more is not faster on a CPU."""
 
 
+@runtime_checkable
 class SweptModel(Protocol):
     """A model that hands out any run of its tokens, as ``tokens.windows.ModelTokens`` does."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ws_pipeline.defs.operations import DemoResult, ui_commands
+from ws_pipeline.defs.operations import DemoResult, raise_failed, ui_commands
 from ws_pipeline.defs.outcomes import Reporter
 from ws_pipeline.defs.refresh import Driver, open_driver
 from ws_pipeline.defs.report import refused_repos
@@ -55,8 +55,5 @@ def add_oddities(home: Path, zoo_name: str) -> list[str]:
 
 def _step(driver: Driver, done: bool) -> None:
     """Stop at the first step that failed: what follows would only fail again."""
-    if done:
-        return
-    failed = [outcome for outcome in driver.outcomes if outcome.state == "failed"]
-    first = failed[0]
-    raise WsPipelineError(f"{first.asset} {first.partition}: {first.detail}")
+    if not done:
+        raise_failed(driver.outcomes, WsPipelineError)

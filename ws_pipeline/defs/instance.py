@@ -5,6 +5,7 @@ I/O.
 """
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,13 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
+
+from ws_pipeline.defs.failures import (
+    Failure,
+    describe_run_failure,
+    find_failures,
+    raise_interrupt,
+)
 
 DAGSTER_YAML = """\
 # Written once by ws-pipeline; yours to change.
@@ -42,6 +50,8 @@ _QUIET = {
 def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """Open the home's instance for runs in this process."""
     folder = prepare_instance(home)
+    # Read by OpenMP when torch is first imported; `launch_environment` says what it is worth.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with quiet_dagster():
         ref = InstanceRef.from_dir(str(folder), overrides=_QUIET)
         with dg.DagsterInstance.from_ref(ref) as instance:
@@ -79,7 +89,7 @@ class AssetRun:
 
     Attributes:
         made: Whether it was materialised and its blocking checks passed.
-        failure: What stopped it, in one sentence; "" where nothing did.
+        failure: What stopped it; None where nothing did.
         metadata: Of the materialisation, as plain values.
         seconds: Of its body; checks and the run's own cost not counted.
     """
@@ -87,7 +97,7 @@ class AssetRun:
     asset_key: dg.AssetKey
     partition: str
     made: bool
-    failure: str
+    failure: Failure | None
     metadata: Mapping[str, Any]
     seconds: float
 
@@ -113,66 +123,23 @@ def execute(
             **(run_config or {}),
         },
     )
+    raise_interrupt(result)
     made = {
         event.asset_key: event.step_materialization_data.materialization
         for event in result.get_asset_materialization_events()
     }
-    failures = _failures(result)
-    otherwise = "" if result.success else _run_failure(result)
+    failures = find_failures(result)
     return [
         AssetRun(
             asset_key=key,
             partition=partition,
             made=key in made and key not in failures,
-            failure=failures.get(key, "" if key in made else otherwise),
+            failure=failures.get(key) or (None if key in made else describe_run_failure(result)),
             metadata=(values := _plain(made[key].metadata) if key in made else {}),
             seconds=float(values.get("seconds", 0.0)),
         )
         for key in keys
     ]
-
-
-def _failures(result: dg.ExecuteInProcessResult) -> dict[dg.AssetKey, str]:
-    """First error of each asset: of its own step, or of a blocking check on it."""
-    found: dict[dg.AssetKey, str] = {}
-    layer = result.job_def.asset_layer
-    for data in layer.data:
-        name = data.node_handle.name
-        if result.is_node_failed(name):
-            failure = result.failure_data_for_node(name)
-            for key in data.assets_def.keys or {k.asset_key for k in data.assets_def.check_keys}:
-                found.setdefault(key, _sentence(failure))
-    for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-            numbers = _plain(evaluation.metadata)
-            found[evaluation.asset_key] = f"check {evaluation.check_name} failed: {numbers}"
-    return found
-
-
-def _run_failure(result: dg.ExecuteInProcessResult) -> str:
-    """Why a run failed outside of any step (a resource that did not start), or before this one."""
-    errors = [
-        event.event_specific_data.error
-        for event in result.all_events
-        if event.is_failure and getattr(event.event_specific_data, "error", None) is not None
-    ]
-    return _innermost(errors[0]) if errors else "a step before it failed"
-
-
-def _sentence(failure: Any) -> str:
-    """A step failure on one line: what it says of itself, or its innermost error."""
-    if failure is None:
-        return "failed without an error"
-    if failure.user_failure_data is not None:
-        return str(failure.user_failure_data.description)
-    return _innermost(failure.error)
-
-
-def _innermost(error: Any) -> str:
-    """The message of the first cause, on one line."""
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return " ".join(str(error.message).split()) if error else "failed without an error"
 
 
 def _plain(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, Any]:

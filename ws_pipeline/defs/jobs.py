@@ -4,6 +4,7 @@ import dagster as dg
 
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS, MODEL
 from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.assets.evaluation import LEADERBOARD, RESULTS
 from ws_pipeline.defs.assets.hub import FILES, HEADERS, REPOS, SELECTION
 from ws_pipeline.defs.assets.tokens import SHARDS
 from ws_pipeline.defs.assets.weights import LAYERS
@@ -31,20 +32,19 @@ refresh_corpus = dg.define_asset_job(
 )
 train_backbone = dg.define_asset_job(
     "train_backbone",
-    selection=dg.AssetSelection.assets(MODEL, EMBEDDINGS),
-    description="Train a recipe's backbone on the current corpus, then embed it.",
+    selection=dg.AssetSelection.assets(MODEL),
+    description="Train a recipe's backbone on the current corpus.",
     executor_def=dg.in_process_executor,
 )
 evaluate = dg.define_asset_job(
     "evaluate",
-    selection=dg.AssetSelection.groups("evaluation")
-    - dg.AssetSelection.assets(["evaluation", "leaderboard"]),
-    description="All evaluations of one recipe.",
+    selection=dg.AssetSelection.assets(EMBEDDINGS, *RESULTS),
+    description="Embed the corpus with a recipe's backbone, and all its evaluations.",
     executor_def=dg.in_process_executor,
 )
 write_leaderboard = dg.define_asset_job(
     "write_leaderboard",
-    selection=dg.AssetSelection.assets(["evaluation", "leaderboard"]),
+    selection=dg.AssetSelection.assets(LEADERBOARD),
     description="All recipes side by side, and the report.",
     executor_def=dg.in_process_executor,
 )

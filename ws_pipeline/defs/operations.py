@@ -21,7 +21,7 @@ import polars as pl
 
 from ws_pipeline.defs.outcomes import Reporter, SilentReporter, StepOutcome
 from ws_pipeline.defs.runs import find_model
-from ws_pipeline.errors import HubError, MissingInputError, TrainingError, WsPipelineError
+from ws_pipeline.errors import HubError, MissingInputError, Reason, TrainingError, WsPipelineError
 from ws_pipeline.recipes import DEFAULT_RECIPE, recipe
 
 __all__ = [
@@ -161,7 +161,7 @@ def scan(
     else:
         with open_driver(home, endpoint=endpoint, reporter=reporter) as driver:
             crawled = driver.crawl(families)
-            _raise_failed(driver.outcomes, HubError)
+            raise_failed(driver.outcomes, HubError)
         now = read_ledger(home)
         after = {name: now[name] for name in crawled}
     repos = compare_ledgers(before, after)
@@ -234,7 +234,7 @@ def train(
                 f"There is no corpus under {home}: run `ws-pipeline refresh` first."
             )
         driver.refresh_model(recipe_name, again=True, num_processes=num_processes)
-        _raise_failed(driver.outcomes, TrainingError)
+        raise_failed(driver.outcomes, TrainingError)
         metadata = driver.model_metadata(recipe_name)
         return TrainResult(
             recipe=recipe_name,
@@ -260,9 +260,9 @@ def evaluate(
         for name in names or driver.trained_recipes():
             find_model(driver.home, name)
             driver.refresh_recipe(name)
-        _raise_failed(driver.outcomes, WsPipelineError)
+        raise_failed(driver.outcomes, WsPipelineError)
         driver.refresh_leaderboard()
-        _raise_failed(driver.outcomes, WsPipelineError)
+        raise_failed(driver.outcomes, WsPipelineError)
         return EvaluateResult(
             results=driver.results(),
             report=driver.report_path,
@@ -284,7 +284,7 @@ def report(home: Path, *, reporter: Reporter | None = None) -> Path:
                 f"There are no results under {home}: run `ws-pipeline evaluate` first."
             )
         driver.refresh_leaderboard(again=True)
-        _raise_failed(driver.outcomes, WsPipelineError)
+        raise_failed(driver.outcomes, WsPipelineError)
         return driver.report_path
 
 
@@ -296,7 +296,7 @@ def train_zoo(home: Path, *, name: str, reporter: Reporter | None = None) -> Zoo
     zoo_config(name)
     with open_driver(home, reporter=reporter) as driver:
         driver.make_zoo(name)
-        _raise_failed(driver.outcomes, TrainingError)
+        raise_failed(driver.outcomes, TrainingError)
         folder = driver.home / "zoos" / name
         index = pl.read_parquet(folder / "index.parquet")
         made = [outcome for outcome in driver.outcomes if outcome.asset == "zoo/models"]
@@ -355,9 +355,9 @@ def ui_commands(home: Path) -> tuple[str, ...]:
     return (f"ws-pipeline --home {shlex.quote(str(home))} ui",)
 
 
-def _raise_failed(outcomes: Sequence[StepOutcome], kind: type[WsPipelineError]) -> None:
+def raise_failed(outcomes: Sequence[StepOutcome], kind: type[WsPipelineError]) -> None:
     """Raise the first failure as one sentence."""
     for outcome in outcomes:
         if outcome.state == "failed":
             where = f"{outcome.asset}[{outcome.partition}]" if outcome.partition else outcome.asset
-            raise kind(f"{where}: {outcome.detail}")
+            raise kind(f"{where}: {outcome.detail}", reason=Reason(outcome.reason))

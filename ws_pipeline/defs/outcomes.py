@@ -17,6 +17,7 @@ class StepOutcome:
         num_reused: Rows whose stored verdict was taken over.
         seconds: Wall time; 0 for an unchanged one.
         detail: The error in one sentence when it failed; a short remark otherwise.
+        reason: Code of :class:`ws_pipeline.errors.Reason` when it failed.
     """
 
     asset: str
@@ -27,6 +28,7 @@ class StepOutcome:
     num_reused: int = 0
     seconds: float = 0.0
     detail: str = ""
+    reason: str = ""
 
 
 @runtime_checkable

@@ -72,8 +72,23 @@ class Driver:
             self._run_stale("refresh_family", FAMILY_STAGES, name)
 
     def refresh_corpus(self) -> bool:
-        """Split again if any family's shards or ledger changed."""
-        return self._run_stale("refresh_corpus", [SPLITS], "")
+        """Split again if any family's shards or ledger changed, and none is known to be wrong.
+
+        A family whose run failed keeps the tables that it had; one whose tables exist but did not
+        pass a blocking check would put what is wrong into the corpus.
+        """
+        wrong = [
+            f"{key.to_user_string()}[{name}]"
+            for key in (REPOS, SHARDS)
+            for name in self.staleness.versions.versions(key)
+            if not self.staleness.is_checked(key, name)
+        ]
+        if not wrong:
+            return self._run_stale("refresh_corpus", [SPLITS], "")
+        detail = f"blocking checks did not pass on {', '.join(sorted(wrong))}"
+        name = SPLITS.to_user_string()
+        self._report(StepOutcome(asset=name, state="failed", detail=detail, reason="internal"))
+        return False
 
     def refresh_model(self, recipe_name: str, *, again: bool, num_processes: int = 1) -> bool:
         """Train if there is no model of the recipe as it is; on new data alone only if asked."""
@@ -88,8 +103,7 @@ class Driver:
 
     def refresh_recipe(self, recipe_name: str) -> bool:
         """Embed and evaluate what is stale."""
-        done = self._run_stale("train_backbone", [EMBEDDINGS], recipe_name)
-        return done and self._run_stale("evaluate", RESULTS, recipe_name)
+        return self._run_stale("evaluate", [EMBEDDINGS, *RESULTS], recipe_name)
 
     def refresh_leaderboard(self, *, again: bool = False) -> bool:
         """Write leaderboard and report if any result changed, or in any case."""
@@ -193,7 +207,8 @@ def to_outcome(run: AssetRun) -> StepOutcome:
         num_processed=int(run.metadata.get("num_processed", 0)),
         num_reused=int(run.metadata.get("num_reused", 0)),
         seconds=run.seconds,
-        detail=run.failure,
+        detail=run.failure.sentence if run.failure else "",
+        reason=run.failure.reason if run.failure else "",
     )
 
 

@@ -14,7 +14,7 @@ from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.runs import TRAINED, find_model
 from ws_pipeline.evaluation.report_input import DROPPED_SCHEMA, LOSS_SCHEMA, ReportInput
-from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.hub.ledger import STAGES, Ledger
 from ws_pipeline.recipes import recipe, to_dict
 from ws_pipeline.storage.store import Store
 
@@ -59,13 +59,26 @@ def count_dropped(ledger: Ledger) -> pl.DataFrame:
 
 def refused_repos(ledger: Ledger) -> pl.DataFrame:
     """One row per repo that did not go through: family, repo_id, stage, status, reason, detail."""
-    columns = ["family", "repo_id", "status", "reason", "detail"]
-    frames = [
-        ledger.read(family).filter(~pl.col("accepted")).select(*columns, stage=pl.lit("ledger"))
-        for family in ledger.families()
-    ]
-    empty = pl.DataFrame(schema=dict.fromkeys([*columns, "stage"], pl.String))
+    columns = ("family", "repo_id", "stage", "status", "reason", "detail")
+    empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    frames = [_refused_of(ledger, family).select(columns) for family in ledger.families()]
     return pl.concat([empty, *frames]).sort("family", "repo_id")
+
+
+def _refused_of(ledger: Ledger, family: str) -> pl.DataFrame:
+    """A family's refused repos with the stage whose verdict it was; `repos` for the crawl's own."""
+    verdicts = pl.concat(
+        ledger.read_verdicts(family, stage)
+        .filter(~pl.col("accepted"))
+        .select("hub_id", "revision", stage=pl.lit(stage))
+        for stage in STAGES
+    )
+    return (
+        ledger.read(family)
+        .filter(pl.col("reason") != "")
+        .join(verdicts, on=["hub_id", "revision"], how="left")
+        .with_columns(pl.col("stage").fill_null("repos"))
+    )
 
 
 def read_losses(folder: Path) -> pl.DataFrame:

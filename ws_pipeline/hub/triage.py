@@ -20,7 +20,7 @@ from ws_pipeline.hub.workers import map_in_order
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 
-TRIAGE_VERSION = "1"
+TRIAGE_VERSION = "2"
 """Part of the manifest's key: raise it when the same bytes would get another verdict."""
 
 PREFIX_BYTES = 100_000

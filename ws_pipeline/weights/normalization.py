@@ -68,10 +68,9 @@ def log_std(std: float) -> float:
 
 
 def _shift_exponent(values: npt.NDArray[Any], exponent: int) -> npt.NDArray[Any]:
+    wide = widen(values)
     with np.errstate(over="ignore", under="ignore"):
-        shifted: npt.NDArray[Any] = np.ldexp(widen(values), exponent).astype(
-            values.dtype, copy=False
-        )
+        shifted: npt.NDArray[Any] = np.ldexp(wide, exponent).astype(values.dtype, copy=False)
     return shifted
 
 

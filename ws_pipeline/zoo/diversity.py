@@ -9,6 +9,7 @@ not aligned for permutation here.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -116,7 +117,7 @@ def _collect_pairs(
     into: dict[tuple[str, str], list[Values]],
     metric: str,
     matrix: Values,
-    roots: NDArray[np.str_],
+    roots: NDArray[Any],
 ) -> None:
     """Sort the upper triangle by whether the two models share their lineage's root."""
     upper = np.triu(np.ones(matrix.shape, dtype=bool), k=1)

@@ -1,5 +1,6 @@
 """The files of a trained zoo and its index table. No torch."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ws_pipeline.errors import MissingInputError
+from ws_pipeline.errors import MissingInputError, NoSpaceError
 
 INDEX_FILE = "index.parquet"
 SUMMARY_FILE = "summary.json"
@@ -55,13 +56,29 @@ def read_index(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(path).filter(pl.col("status") == "trained")
 
 
+def repos_are_there(folder: Path, table: pl.DataFrame) -> bool:
+    """Whether every repo that an index's rows name has its weights."""
+    names = table.filter(pl.col("status") == "trained")["name"]
+    return all((folder / REPOS_FOLDER / name / "model.safetensors").is_file() for name in names)
+
+
 def write_if_changed(path: Path, content: bytes) -> bool:
-    """Replace a file in one step, unless it has these bytes already."""
+    """Replace a file in one step, unless it has these bytes already.
+
+    Raises:
+        NoSpaceError: When the disk is full.
+    """
     if path.is_file() and path.read_bytes() == content:
         return False
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".write-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(name).chmod(0o644)  # mkstemp gives 0600; a hub served by another user must read it
-    Path(name).replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).chmod(0o644)  # mkstemp gives 0600; a hub served by another user must read it
+        Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise NoSpaceError(f"The disk is full at {path}; free some space.") from error
+        raise
     return True

@@ -4,11 +4,16 @@ Files whose bytes do not change are not touched, so a hub that looks at times an
 change. A repo appears in the hub's folder whole or not at all.
 """
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
+from ws_pipeline.errors import ConfigError
 from ws_pipeline.zoo.index import REPOS_FOLDER, read_index, write_if_changed
+
+OWNER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+REPO_FILES = ("README.md", "config.json", "model.safetensors")
 
 
 def publish_zoo(folder: Path, hub_folder: Path, owner: str) -> int:
@@ -20,8 +25,11 @@ def publish_zoo(folder: Path, hub_folder: Path, owner: str) -> int:
         Number of repos that were new or changed.
 
     Raises:
+        ConfigError: When ``owner`` is no name of an account.
         MissingInputError: When ``folder`` holds no finished zoo.
     """
+    if not OWNER_PATTERN.fullmatch(owner):
+        raise ConfigError(f"owner must be letters, digits, '.', '_' and '-', got {owner!r}.")
     table = read_index(folder)
     (hub_folder / owner).mkdir(parents=True, exist_ok=True)
     return sum(
@@ -31,7 +39,7 @@ def publish_zoo(folder: Path, hub_folder: Path, owner: str) -> int:
 
 
 def _publish_repo(source: Path, target: Path, old_owner: str, owner: str) -> bool:
-    files = {path.name: path.read_bytes() for path in sorted(source.iterdir())}
+    files = {name: (source / name).read_bytes() for name in REPO_FILES}
     card = files["README.md"].decode()
     files["README.md"] = card.replace(f"{old_owner}/", f"{owner}/").encode()
     if target.is_dir():

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ from ws_pipeline.zoo.index import (
     PREDICTIONS_FOLDER,
     REPOS_FOLDER,
     SUMMARY_FILE,
+    read_index,
+    repos_are_there,
     write_if_changed,
 )
 from ws_pipeline.zoo.repos import RepoWriter, read_state
@@ -86,27 +88,34 @@ def train_zoo(
         show_progress: Whether to draw a bar; None draws it on a terminal only.
     """
     found = read_summary(folder, config)
-    if found is not None:
+    if found is not None and repos_are_there(folder, read_index(folder)):
         return found
+    (folder / SUMMARY_FILE).unlink(missing_ok=True)
     plans = plan_zoo(config)
     (folder / POPULATIONS_FOLDER).mkdir(parents=True, exist_ok=True)
     total = sum(plan.num_epochs for population in plans.values() for plan in population)
     seconds: dict[str, float] = {}
     hide = None if show_progress is None else not show_progress
+    stop = threading.Event()
     with tqdm(total=total, desc=f"zoo {config.name}", unit="model-epoch", disable=hide) as bar:
+
+        def advance(num_epochs: int) -> None:
+            if stop.is_set():
+                raise CancelledError
+            bar.update(num_epochs)
 
         def train(grid: GridConfig) -> pl.DataFrame:
             start = time.perf_counter()
-            rows = _train_population(config, plans[grid.name], folder, bar.update)
+            rows = _train_population(config, plans[grid.name], folder, advance)
             seconds[grid.name] = round(time.perf_counter() - start, 2)
             return rows
 
         with _one_torch_thread():
-            tables = _run_in_order(config.populations, train, num_workers)
+            tables = _run_in_order(config.populations, train, num_workers, stop)
     index = pl.concat([tables[grid.name] for grid in config.populations])
-    _remove_strangers(folder, config, plans, index)
     index.write_parquet(folder / f"{INDEX_FILE}.part")
     (folder / f"{INDEX_FILE}.part").replace(folder / INDEX_FILE)
+    _remove_strangers(folder, config, plans, index)
     summary = _summarize(config, folder, index, seconds)
     write_if_changed(folder / SUMMARY_FILE, (json.dumps(asdict(summary), indent=2) + "\n").encode())
     return summary
@@ -134,25 +143,36 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 def _run_in_order(
-    grids: Sequence[GridConfig], train: Callable[[GridConfig], pl.DataFrame], num_workers: int
+    grids: Sequence[GridConfig],
+    train: Callable[[GridConfig], pl.DataFrame],
+    num_workers: int,
+    stop: threading.Event,
 ) -> dict[str, pl.DataFrame]:
-    """Run populations side by side, each after its parent population."""
+    """Run populations side by side, each after its parent population.
+
+    When one fails, or the user interrupts, the others stop after the epoch they are in.
+    """
     tables: dict[str, pl.DataFrame] = {}
     waiting = list(grids)
     running: dict[Future[pl.DataFrame], str] = {}
     with ThreadPoolExecutor(num_workers) as pool:
-        while waiting or running:
-            ready = [g for g in waiting if g.parent is None or g.parent.population in tables]
-            for grid in ready:
-                running[pool.submit(train, grid)] = grid.name
-                waiting.remove(grid)
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                tables[running.pop(done)] = done.result()
+        try:
+            while waiting or running:
+                ready = [g for g in waiting if g.parent is None or g.parent.population in tables]
+                for grid in ready:
+                    running[pool.submit(train, grid)] = grid.name
+                    waiting.remove(grid)
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    tables[running.pop(done)] = done.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return tables
 
 
 def _population_digest(config: ZooConfig, plans: Sequence[ModelPlan]) -> str:
-    models = [[plan.model_id, *plan.keep_epochs] for plan in plans]
+    models = [[plan.model_id, plan.keep_epochs, plan.varied] for plan in plans]
     return digest_of([FORMAT_VERSION, config.name, config.owner, config.licence, models])
 
 
@@ -163,8 +183,10 @@ def _train_population(
     digest = _population_digest(config, plans)[:12]
     record = folder / POPULATIONS_FOLDER / f"{name}-{digest}.parquet"
     if record.is_file():
-        progress(sum(plan.num_epochs for plan in plans))
-        return pl.read_parquet(record)
+        table = pl.read_parquet(record)
+        if repos_are_there(folder, table):
+            progress(sum(plan.num_epochs for plan in plans))
+            return table
     rows: list[dict[str, object]] = []
     predictions: dict[str, Tensor] = {}
     for stack in _stacks_of(plans):

@@ -53,8 +53,8 @@ def test_every_asset_says_what_it_is_who_owns_it_and_what_it_is_made_with(
     definitions: dg.Definitions,
 ) -> None:
     for name, spec in specs(definitions).items():
-        assert spec.description and len(spec.description) > 60, name
-        assert spec.kinds and spec.owners and spec.code_version, name
+        assert len(spec.description or "") > 60, name
+        assert all([spec.kinds, spec.owners, spec.code_version]), name
         assert spec.group_name == name.split("/")[0]
 
 

@@ -58,7 +58,7 @@ def test_one_process_needs_no_flag_and_several_run_as_ranks_without_a_gpu() -> N
     assert "--multi_gpu" in two
     assert two[two.index("--num_processes") + 1] == "2"
     assert one[-4:] == ["-m", "some.module", "--job", "x"]
-    assert launch_environment(1) == {}
+    assert "ACCELERATE_USE_CPU" not in launch_environment(1)
 
 
 # A run worker as Dagster starts one, cut down: an asset that launches the slow trainer.

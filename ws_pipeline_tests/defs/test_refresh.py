@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from ws_pipeline.defs import operations
-from ws_pipeline.defs.assets import weights
+from ws_pipeline.defs.assets import tokens, weights
 from ws_pipeline.defs.assets.hub import HEADERS, REPOS
 from ws_pipeline.defs.assets.tokens import SHARDS
 from ws_pipeline.defs.instance import open_instance
@@ -137,7 +137,7 @@ def test_a_family_that_fails_says_why_and_does_not_stop_the_others(
     monkeypatch.setattr(weights, "plan_family", fail_on_mlp)
     result = operations.refresh(home)
     failed = {(o.asset, o.partition): o.detail for o in result.failed}
-    assert "made to fail" in failed["weights/layers", "mlp"]
+    assert failed["weights/layers", "mlp"] == "RuntimeError: made to fail"
     assert ("tokens/shards", "cnn") in states(result)
     assert states(result)["corpus/splits", ""] == 3
 
@@ -153,3 +153,25 @@ def test_a_scan_tells_what_is_new_and_a_dry_one_writes_nothing(home: Path) -> No
     (home / "hub/lab/cnn-0/config.json").write_text(json.dumps({"model_type": "cnn", "x": 1}))
     again = operations.scan(home)
     assert (again.num_new, again.num_changed, again.new_families) == (1, 1, ())
+
+
+def test_tables_that_fail_a_blocking_check_stay_out_of_the_corpus_until_made_again(
+    refreshed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tokens.pack_family
+
+    def forget_one(store: Store, files: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
+        return real(store, files, layers).head(-1)
+
+    write_repo(refreshed / "hub", "mlp", 9)
+    monkeypatch.setattr(tokens, "pack_family", forget_one)
+    result = operations.refresh(refreshed)
+    failed = {(o.asset, o.partition): o.detail for o in result.failed}
+    assert "every_repo_is_judged failed" in failed["tokens/shards", "mlp"]
+    assert "did not pass on tokens/shards[mlp]" in failed["corpus/splits", ""]
+    assert Store.open(refreshed / "store").tables.scan("corpus/splits").collect().height == 6
+
+    monkeypatch.undo()
+    mended = operations.refresh(refreshed)
+    assert not mended.failed
+    assert states(mended)["corpus/splits", ""] == 1

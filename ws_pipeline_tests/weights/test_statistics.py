@@ -15,6 +15,7 @@ from ws_pipeline.weights.statistics import (
     measure_layer,
     measure_moments,
     measure_quantiles,
+    select_ranks,
 )
 
 FINITE = hnp.arrays(
@@ -33,6 +34,20 @@ def test_moments_and_quantiles_are_those_of_numpy(values: np.ndarray) -> None:  
     assert moments.std == pytest.approx(wide.std(), rel=1e-9, abs=1e-12 * scale)
     expected = np.quantile(wide, QUANTILES)
     np.testing.assert_allclose(measure_quantiles(values), expected, rtol=1e-12, atol=1e-13 * scale)
+
+
+@given(hnp.arrays(np.uint32, st.integers(1, 60)), st.data())
+def test_ranks_are_the_same_however_they_are_selected(
+    bits: np.ndarray,  # type: ignore[type-arg]
+    data: st.DataObject,
+) -> None:
+    values = bits.view(np.float32)
+    values = np.where(np.isfinite(values), values, np.float32(1.0))
+    ranks = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ws_pipeline.weights.statistics.MIN_BINNED", 0)
+        binned = select_ranks(values, ranks)
+    assert binned == {rank: float(np.sort(values)[rank]) for rank in ranks}
 
 
 @given(FINITE, FINITE)

@@ -13,7 +13,7 @@ TRANSFORMER_SIZES = {"width": 16, "num_layers": 1, "mlp_size": 24}
 
 def transformers_config() -> ZooConfig:
     """One small model of each of transformers' classes, and a fine-tune with a new head."""
-    common = {"sizes": TRANSFORMER_SIZES, "num_epochs": 1}
+    common = {"sizes": TRANSFORMER_SIZES, "num_epochs": 1, "batch_size": 128}
     learning_rate = FactorGrid(values={"learning_rate": (3e-3,)})
     return ZooConfig(
         name="transformers",

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from safetensors import safe_open
 
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.zoo.architectures import ARCHITECTURES, build_module, head_names, load_model
@@ -50,24 +51,17 @@ def test_our_own_classes_load_and_reproduce_their_accuracy(tiny_folder: Path) ->
 def test_published_names_are_those_that_save_pretrained_writes(
     transformers_folder: Path, tmp_path: Path
 ) -> None:
-    from safetensors import safe_open
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        for repo in read_index(transformers_folder)["name"]:
-            folder = transformers_folder / "repos" / repo
-            load_model(folder).save_pretrained(tmp_path / repo)  # type: ignore[operator]
-            with (
-                safe_open(folder / "model.safetensors", "pt") as ours,
-                safe_open(tmp_path / repo / "model.safetensors", "pt") as theirs,
-            ):
-                assert sorted(ours.keys()) == sorted(theirs.keys())
-                assert ours.metadata() == theirs.metadata()
-                for key in ours.keys():  # noqa: SIM118  (safe_open is no mapping)
-                    assert torch.equal(ours.get_tensor(key), theirs.get_tensor(key))
-    finally:
-        logging.enable_progress_bar()
+    for repo in read_index(transformers_folder)["name"]:
+        folder = transformers_folder / "repos" / repo
+        load_model(folder).save_pretrained(tmp_path / repo)  # type: ignore[operator]
+        with (
+            safe_open(folder / "model.safetensors", "pt") as ours,
+            safe_open(tmp_path / repo / "model.safetensors", "pt") as theirs,
+        ):
+            assert sorted(ours.keys()) == sorted(theirs.keys())
+            assert ours.metadata() == theirs.metadata()
+            for key in list(ours.keys()):
+                assert torch.equal(ours.get_tensor(key), theirs.get_tensor(key))
 
 
 def test_a_module_follows_its_seed_alone() -> None:

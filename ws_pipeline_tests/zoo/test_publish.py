@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from ws_pipeline.errors import MissingInputError
+from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.zoo.index import read_index
 from ws_pipeline.zoo.publish import publish_zoo
 
@@ -44,6 +44,11 @@ def test_cards_name_the_owner_under_which_they_are_published(
     assert bases
     assert all(base.startswith("someone/") for base in bases)
     assert not any("demo-zoo/" in str(card) for card in cards)
+
+
+def test_an_owner_is_a_name_and_not_a_path(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"owner must be letters.*got '\.\./x'"):
+        publish_zoo(tiny_folder, tmp_path, "../x")
 
 
 def test_an_unfinished_zoo_is_refused(tmp_path: Path) -> None:

@@ -109,6 +109,31 @@ def test_a_stopped_run_keeps_its_finished_populations(
     assert times(folder / "repos").items() >= kept.items()
 
 
+def test_a_failure_stops_the_populations_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = replace(BASE, name="long", num_epochs=100_000, keep_epochs=())
+    real = train.train_stack
+
+    def fail_at_base(plans, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if plans[0].population == "base":
+            raise ValueError("broken")
+        return real(plans, *args, **kwargs)
+
+    monkeypatch.setattr(train, "train_stack", fail_at_base)
+    with pytest.raises(ValueError, match="broken"):
+        train_zoo(ZooConfig(name="z", populations=(long, BASE)), tmp_path)
+
+
+def test_a_repo_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    train_zoo(ZOO, tmp_path)
+    before = contents(tmp_path)
+    victim = min((tmp_path / "repos").iterdir())
+    shutil.rmtree(victim)
+    assert not train_zoo(ZOO, tmp_path).reused
+    assert contents(tmp_path) == before
+
+
 def test_a_changed_config_retrains_what_changed_and_forgets_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ def make_plans(architecture: str) -> list[ModelPlan]:
         sizes=sizes,
         factors=FactorGrid(kind="listed", rows=SETTINGS),
         num_epochs=1,
-        batch_size=22,  # 50 steps on the digits
+        batch_size=22 if dataset == "digits" else 64,  # 49 steps on the digits
     )
     return plan_population(grid, None)
 

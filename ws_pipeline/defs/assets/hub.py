@@ -11,11 +11,11 @@ from ws_pipeline.defs.partitions import families
 from ws_pipeline.defs.resources import HubResource, PolicyResource, StoreResource
 from ws_pipeline.defs.step import Step
 from ws_pipeline.hub.crawl import crawl_family
-from ws_pipeline.hub.download import download_family
+from ws_pipeline.hub.download import DOWNLOAD_VERSION, download_family
 from ws_pipeline.hub.eviction import DiskBudget
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.selection import select_family
-from ws_pipeline.hub.triage import triage_family
+from ws_pipeline.hub.triage import TRIAGE_VERSION, triage_family
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.shards import SHARDS_STAGE, SHARDS_VERSION
@@ -75,7 +75,7 @@ def repos(
     group_name="hub",
     kinds={"safetensors", "polars", "parquet"},
     owners=["team:corpus"],
-    code_version="1",
+    code_version=TRIAGE_VERSION,
     pool=HUB_POOL,
     tags={"ws/asks": "hub"},
 )
@@ -142,7 +142,7 @@ def selection(
     group_name="hub",
     kinds={"safetensors", "parquet"},
     owners=["team:corpus"],
-    code_version="1",
+    code_version=DOWNLOAD_VERSION,
     pool=HUB_POOL,
     tags={"ws/asks": "hub"},
 )

@@ -12,7 +12,7 @@ from ws_pipeline.defs.partitions import families
 from ws_pipeline.defs.resources import StoreResource
 from ws_pipeline.defs.step import Step
 from ws_pipeline.hub.ledger import Ledger
-from ws_pipeline.tokens.shards import pack_family
+from ws_pipeline.tokens.shards import SHARDS_VERSION, pack_family
 
 SHARDS = dg.AssetKey(["tokens", "shards"])
 
@@ -24,7 +24,7 @@ SHARDS = dg.AssetKey(["tokens", "shards"])
     group_name="tokens",
     kinds={"numpy", "safetensors", "parquet"},
     owners=["team:corpus"],
-    code_version="1",
+    code_version=SHARDS_VERSION,
 )
 def shards(
     context: dg.AssetExecutionContext,

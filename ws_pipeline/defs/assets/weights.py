@@ -11,7 +11,7 @@ from ws_pipeline.defs.partitions import families
 from ws_pipeline.defs.resources import StoreResource
 from ws_pipeline.defs.step import Step
 from ws_pipeline.hub.ledger import Ledger
-from ws_pipeline.weights.layers import plan_family
+from ws_pipeline.weights.layers import LAYERS_VERSION, plan_family
 
 LAYERS = dg.AssetKey(["weights", "layers"])
 
@@ -23,7 +23,7 @@ LAYERS = dg.AssetKey(["weights", "layers"])
     group_name="weights",
     kinds={"numpy", "safetensors", "parquet"},
     owners=["team:corpus"],
-    code_version="1",
+    code_version=LAYERS_VERSION,
 )
 def layers(
     context: dg.AssetExecutionContext, files: pl.LazyFrame, store: StoreResource

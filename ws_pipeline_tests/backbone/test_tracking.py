@@ -1,0 +1,115 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ws_pipeline.backbone.figures import draw_losses
+from ws_pipeline.backbone.history import MetricPoint
+from ws_pipeline.backbone.job import TrainJob
+from ws_pipeline.backbone.tracking import MlflowRun, flatten
+from ws_pipeline.errors import TrainingError
+from ws_pipeline_tests.backbone.tiny_corpus import make_job
+
+# mlflow 3.17 declares its tables with a loader strategy that sqlalchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mlflow")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def job(tmp_path: Path, database: Path) -> TrainJob:
+    return replace(
+        make_job(tmp_path, "s" * 64),
+        mlflow_tracking_uri=f"sqlite:///{database}",
+        mlflow_experiment="study",
+        mlflow_ui_url="http://127.0.0.1:5000/",
+        tags={"dagster_run_id": "d-1"},
+    )
+
+
+def open_run(job: TrainJob) -> MlflowRun:
+    return MlflowRun.open(job, tags={"precision": "fp32"}, profile={"models": [["train", 4]]})
+
+
+def read(job: TrainJob, run_id: str):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=job.mlflow_tracking_uri)
+    return client, client.get_run(run_id)
+
+
+def test_a_run_holds_the_recipe_metrics_figures_and_lineage(job: TrainJob, database: Path):
+    run = open_run(job)
+    run.metrics(2, {"train/loss": 0.5})
+    run.metrics(4, {"train/loss": 0.25, "val/loss_reconstruction": 0.3})
+    run.figure("loss", draw_losses([MetricPoint(step=2, values={"train/loss": 0.5})]))
+    run.summary({"num_params": 3})
+    run.close("FINISHED")
+    client, found = read(job, run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == f"test-{job.digest()[:8]}"
+    assert found.data.params == {"backbone.width": "24", "families": '["a", "b"]'}
+    assert found.data.tags["dagster_run_id"] == "d-1"
+    assert found.data.tags["precision"] == "fp32"
+    assert found.inputs.dataset_inputs[0].dataset.digest == "s" * 36
+    history = client.get_metric_history(run.run_id, "train/loss")
+    assert [(m.step, m.value) for m in history] == [(2, 0.5), (4, 0.25)]
+    assert (database.parent / "artifacts" / run.run_id / "artifacts/figures/loss.png").is_file()
+    experiment = found.info.experiment_id
+    assert run.url == f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run.run_id}"
+
+
+def test_a_retry_continues_the_run_without_duplicate_points(job: TrainJob):
+    first = open_run(job)
+    first.metrics(2, {"train/loss": 0.5})
+    first.flush()
+    first.metrics(4, {"train/loss": 0.4})  # never sent: killed
+    second = open_run(job)
+    assert second.run_id == first.run_id
+    second.replay([MetricPoint(step=step, values={"train/loss": 0.5}) for step in (2, 4)])
+    second.metrics(6, {"train/loss": 0.3})
+    second.close("FINISHED")
+    client, _ = read(job, first.run_id)
+    history = client.get_metric_history(first.run_id, "train/loss")
+    assert [metric.step for metric in history] == [2, 4, 6]
+
+
+def test_a_deleted_run_is_not_continued(job: TrainJob):
+    first = open_run(job)
+    client, _ = read(job, first.run_id)
+    client.delete_run(first.run_id)
+    assert open_run(job).run_id != first.run_id
+
+
+def test_a_store_that_goes_away_costs_no_point(job: TrainJob, monkeypatch, caplog):
+    from mlflow.exceptions import MlflowException
+
+    run = open_run(job)
+    run.metrics(2, {"train/loss": 0.5})
+
+    def fail(*args, **kwargs):
+        raise MlflowException("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._client, "log_batch", fail)
+        assert not run.flush()
+    assert "will try again: away" in caplog.text
+    run.close("FINISHED")
+    client, _ = read(job, run.run_id)
+    assert len(client.get_metric_history(run.run_id, "train/loss")) == 1
+
+
+def test_a_store_that_cannot_be_opened_is_said_so(job: TrainJob, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    bad = replace(job, mlflow_tracking_uri=f"file://{tmp_path}/file")
+    with pytest.raises(TrainingError, match="MLflow at file://"):
+        open_run(bad)
+
+
+def test_flatten_names_nested_values_with_dots():
+    values = {"a": {"b": 1, "c": {"d": True}}, "e": (1, 2), "f": None}
+    assert dict(flatten(values)) == {"a.b": "1", "a.c.d": "True", "e": "[1, 2]", "f": "None"}
