@@ -72,7 +72,9 @@ def _open_folder(root: str, storage_options: Mapping[str, Any]) -> ObjectFolder:
             raise RefusedError(
                 f"An S3 store needs a bucket, as in s3://bucket/prefix; got {root!r}."
             )
-        return S3Folder.open(root, storage_options)
+        remote = S3Folder.open(root, storage_options)
+        remote.sweep_orphans()
+        return remote
     if "://" in root:
         raise RefusedError(f"A store is a local folder or s3://bucket/prefix; got {root!r}.")
     path = Path(root).expanduser().absolute()
