@@ -74,7 +74,7 @@ class ObjectFolder(Protocol):
         """Return the published keys below the folder ``prefix``, sorted."""
 
     def remove(self, key: str) -> None:
-        """Unpublish ``key``; fine if there is none."""
+        """Take ``key`` away; fine if there is none. Only for what no reader can come to need."""
 
     def uri(self, key: str) -> str:
         """Return where ``key`` lies, for people and for metadata."""
@@ -206,7 +206,7 @@ class LocalFolder:
         return sorted(p.relative_to(root).as_posix() for p in folder.rglob("*") if p.is_file())
 
     def remove(self, key: str) -> None:
-        """See :class:`ObjectFolder`. Who has the file open goes on reading it."""
+        """See :class:`ObjectFolder`."""
         with disk_errors(key):
             self._path(key).unlink(missing_ok=True)
 

@@ -132,7 +132,7 @@ class S3Folder:
     def remove(self, key: str) -> None:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
         uri = self.uri(key)
-        with _s3_errors(uri), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(MissingInputError), _s3_errors(uri):
             self.filesystem.rm_file(uri)
 
     @contextlib.contextmanager
