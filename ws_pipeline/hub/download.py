@@ -144,6 +144,7 @@ def _store_file(
         )
     sha256 = file["sha256"]
     if sha256 and store.blobs.exists(sha256):
+        store.blobs.parts.discard(sha256)
         return {"path": path, "sha256": sha256, "num_bytes": num_bytes}
     store.blobs.check_space(num_bytes)
     where = (row["repo_id"], row["revision"], path)

@@ -59,6 +59,17 @@ class PartFolder:
         finally:
             os.close(descriptor)
 
+    def discard(self, sha256: str) -> None:
+        """Remove the part of a file that is published, unless somebody is at it.
+
+        A writer killed between publishing and tidying up leaves one.
+        """
+        path = self.folder / sha256
+        if path.exists():
+            with contextlib.suppress(OSError):
+                os.close(_lock(path))
+                path.unlink()
+
     def sweep(self, *, now: float | None = None) -> int:
         """Remove parts that nobody went on with; return how many.
 

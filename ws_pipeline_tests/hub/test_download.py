@@ -159,6 +159,19 @@ def test_a_part_that_is_whole_is_not_asked_for(scripted: ScriptedHub, store: Sto
     assert frame["accepted"].item()
 
 
+def test_what_a_killed_process_left_of_a_stored_file_goes(
+    scripted: ScriptedHub, store: Store
+) -> None:
+    data = make_weights()
+    serve_repo(scripted, data)
+    tables = prepare(scripted.endpoint, store, "bert")
+    sha256 = store.blobs.put_bytes(data).sha256
+    with store.blobs.parts.lock(sha256) as part:
+        part.write_bytes(data)
+    assert download("http://127.0.0.1:9", store, tables)["accepted"].item()
+    assert not part.exists()
+
+
 def test_a_file_said_to_be_larger_than_the_disk_is_its_own_row(
     scripted: ScriptedHub, store: Store
 ) -> None:

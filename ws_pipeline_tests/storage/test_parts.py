@@ -131,3 +131,14 @@ def test_a_removed_blob_is_gone_with_its_copy(store: Store) -> None:
     assert not path.exists()
     store.blobs.remove(ref.sha256)
     assert store.blobs.put_bytes(b"x" * 100) == ref
+
+
+def test_a_part_that_is_not_wanted_is_discarded_but_not_from_under_a_writer(tmp_path: Path) -> None:
+    parts = PartFolder(root=tmp_path)
+    parts.discard(SHA)
+    with parts.lock(SHA) as path:
+        path.write_bytes(b"x")
+        parts.discard(SHA)
+        assert path.exists()
+    parts.discard(SHA)
+    assert not path.exists()
