@@ -127,7 +127,8 @@ class S3Folder:
         with _s3_errors(uri):
             found = self.filesystem.find(uri)
         strip = len(self.root.removeprefix("s3://")) + 1
-        return sorted(path[strip:] for path in found)
+        # Some servers keep the emptied folder itself as an object, which is no key of ours.
+        return sorted(path[strip:] for path in found if path[strip:].startswith(f"{prefix}/"))
 
     def remove(self, key: str) -> None:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
