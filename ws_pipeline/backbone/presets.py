@@ -24,20 +24,37 @@ class Preset:
 
 
 def tiny() -> Preset:
-    """1.8 M parameters for demos and tests."""
+    """0.4 M parameters for demos and tests, sized for a corpus of a few million weights.
+
+    Measured on 180 training and 42 test models of five families (2.9 M weights in all), median over
+    held-out layers of the relative error: 0.473; before training 0.505; the best linear code of the
+    same size (32 principal components per token) 0.491. Weights are close to white, so a latent
+    half as large as the token leaves about half of them; latent_size 48 gives 0.239.
+
+    Without mixtures it is 0.519, and more parameters learn the corpus by heart: 1.8 M without
+    mixtures 0.563, 0.8 M with them 0.495. 66 CPU-seconds for 800 steps on a Zen 4 core in bf16.
+    """
     return Preset(
         layout=TokenLayout(token_size=64),
         backbone=BackboneConfig(
             token_size=64,
-            width=192,
-            num_layers=2,
-            num_heads=3,
+            width=128,
+            num_layers=1,
+            num_heads=2,
             latent_size=32,
-            projection_size=32,
+            projection_size=0,
         ),
         loss=LossConfig(contrastive_weight=0.0),
-        views=ViewConfig(noise=0.1),
-        training=TrainingConfig(num_steps=400, batch_size=32, window_size=64, learning_rate=2e-3),
+        views=ViewConfig(noise=0.1, mixtures=1.0, flip_signs=True),
+        training=TrainingConfig(
+            num_steps=800,
+            batch_size=32,
+            window_size=64,
+            learning_rate=4e-3,
+            log_every=20,
+            evaluate_every=100,
+            checkpoint_every=200,
+        ),
     )
 
 

@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         serve,
         "ws-pipeline hub serve models/ --port 8900",
         "HF_ENDPOINT=http://127.0.0.1:8900 hf models ls",
+        "ws-pipeline hub serve --simulate 1000000 --faults 0.2",
     )
     add_command(
         group,
@@ -55,29 +56,53 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    folder: Annotated[Path, typer.Argument(help="Holds <owner>/<name>/ repos.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Holds <owner>/<name>/ repos.", show_default=False)
+    ] = None,
+    *,
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = DEFAULT_PORT,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    simulate: Annotated[
+        int, typer.Option("--simulate", help="Instead of FOLDER: as many made-up repos.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the made-up repos and faults.")] = 0,
+    faults: Annotated[
+        float, typer.Option("--faults", help="Share of requests that fail, 0 to 1.")
+    ] = 0.0,
 ) -> None:
     """Serve a folder of repos as a hub that huggingface_hub understands, until Ctrl-C.
 
     A repo is a folder FOLDER/<owner>/<name>/ with config.json, *.safetensors, README.md, anything.
     Changes are picked up. A .hub.json beside the files may say {"gated": "manual"}, {"private":
     true} or {"disabled": true}. There are no passwords: any token opens what is private.
-    """
-    from ws_pipeline.hub.server import serve as serve_folder
-    from ws_pipeline.hub.server_index import HubFolder
 
-    hub = HubFolder(folder)
-    for name in hub.unservable():
-        err().print(f"left out: {name} is no name that a hub client can ask for", markup=False)
+    With --simulate there are no files, only listings and details, of any number of repos.
+    """
+    if (folder is None) == (simulate <= 0):
+        raise ConfigError("Serve either a FOLDER or --simulate N repos.", reason=Reason.MISUSE)
+    from ws_pipeline.hub.server import make_app, serve_app
+    from ws_pipeline.hub.server_index import HubFolder
+    from ws_pipeline.hub.simulation import SimulatedHub
+    from ws_pipeline.hub.simulation_server import add_faults, make_simulation_app
+
+    if folder is None:
+        what = f"{simulate} simulated repos"
+        app = make_simulation_app(SimulatedHub(simulate, seed=seed))
+    else:
+        hub = HubFolder(folder)
+        for name in hub.unservable():
+            err().print(f"left out: {name} is no name that a hub client can ask for", markup=False)
+        what = f"{len(hub.repos())} repos of {folder}"
+        app = make_app(folder)
+    if faults:
+        app = add_faults(app, share=faults, seed=seed)
 
     def announce(endpoint: str) -> None:
         console = out()
-        console.print(f"Serving {len(hub.repos())} repos of {folder} at {endpoint}", markup=False)
+        console.print(f"Serving {what} at {endpoint}", markup=False)
         console.print("Ctrl-C stops.")
 
-    serve_folder(folder, host=host, port=port, announce=announce)
+    serve_app(app, host=host, port=port, announce=announce)
 
 
 def scan(

@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from ws_pipeline.hub.budget import RateBudget, budget_path
 from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.server import serve_in_thread
 from ws_pipeline.recipes import DEFAULT_RECIPE, Recipe, recipe
@@ -73,8 +74,20 @@ class HubResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield self
 
     def client(self) -> HubClient:
-        """A client of the hub; only inside a run."""
-        return HubClient(self._url)
+        """A client of the hub; only inside a run.
+
+        It shows the token of $HF_TOKEN, and shares the token's budget with all of this home.
+        """
+        if not self.is_remote:
+            return HubClient(self._url)
+        token = os.environ.get("HF_TOKEN") or None
+        path = budget_path(self.home.folder / "budget", self._url, token)
+        return HubClient(self._url, token, budget=RateBudget(path))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the hub is another than the embedded one, which asks for no token."""
+        return bool(self.endpoint or os.environ.get("WS_HUB_ENDPOINT"))
 
 
 @contextmanager

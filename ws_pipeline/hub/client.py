@@ -15,14 +15,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from ws_pipeline.bounded_json import BoundedJsonError, check_structure
 from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
+from ws_pipeline.hub.budget import RateBudget
 from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
+from ws_pipeline.hub.responses import TransientError
 from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport
-from ws_pipeline.hub.urls import join_url
+from ws_pipeline.hub.urls import join_url, relative_url, show_url
 
 PAGE_SIZE = 500
 """Rows per listing request; the hub allows 1000 and times out at times with deep cursors."""
@@ -45,12 +47,21 @@ MIN_BYTES_PER_SECOND = 50_000
 """A slower download counts as hung and is tried again."""
 
 
+Order = Literal["oldest", "recent"]
+
+_SORTS: dict[Order, tuple[str, str]] = {
+    "oldest": ("createdAt", "1"),
+    "recent": ("lastModified", "-1"),
+}
+"""Sort and direction. Without them the hub sorts by trend, which moves under a pager."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """One listing page as it came; rows are not yet checked."""
 
     items: list[object]
-    next_url: str | None
+    cursor: str  # of the next page: its URL without the origin; "" on the last page
 
 
 class HubClient:
@@ -60,12 +71,18 @@ class HubClient:
         endpoint: ``https://huggingface.co`` or where an embedded hub listens.
         token: Sent to the endpoint's origin only, never logged.
         retries: How often and how long failed requests are tried again.
+        budget: Of the token, shared with other processes; by default that of this client alone.
     """
 
     def __init__(
-        self, endpoint: str, token: str | None = None, *, retries: RetryPolicy = DEFAULT_RETRIES
+        self,
+        endpoint: str,
+        token: str | None = None,
+        *,
+        retries: RetryPolicy = DEFAULT_RETRIES,
+        budget: RateBudget | None = None,
     ) -> None:
-        self._transport = Transport(endpoint, token, retries=retries)
+        self._transport = Transport(endpoint, token, retries=retries, budget=budget)
 
     def __repr__(self) -> str:
         return f"HubClient({self.endpoint!r})"
@@ -76,33 +93,59 @@ class HubClient:
         return self._transport.endpoint
 
     def list_pages(
-        self, *, tags: tuple[str, ...] = (), url: str | None = None, page_size: int = PAGE_SIZE
+        self,
+        *,
+        tags: tuple[str, ...] = (),
+        order: Order = "oldest",
+        cursor: str = "",
+        page_size: int = PAGE_SIZE,
     ) -> Iterator[Page]:
-        """Yield the listing's pages, oldest repo first.
+        """Yield the listing's pages.
+
+        A page that is no JSON list, or whose Link leads to another origin or back to a page that
+        was had, is asked for again before it is given up.
 
         Args:
             tags: Every tag that a repo must have.
-            url: Where to go on: the ``next_url`` of an earlier page.
+            order: ``oldest`` by creation, which never changes; ``recent`` by last change, newest
+                first.
+            cursor: Where to go on: the ``cursor`` of an earlier page.
             page_size: Rows per request.
 
         Raises:
             HubError: If a page is no JSON list, or if Link leads to another origin or in a circle.
         """
-        url = url or self._listing_url(tags, page_size)
+        url: str | None = self._listing_url(tags, order, page_size)
+        if cursor:
+            url = join_url(self.endpoint, cursor)
+            if not self._transport.is_same_origin(url):
+                raise RefusedError(f"A cursor is a path of the hub; got {show_url(url)!r}.")
         seen: set[str] = set()
         while url is not None:
-            if url in seen or len(seen) >= MAX_PAGES:
-                raise HubError(
+            seen.add(url)
+            page = self._read_page(url, seen)
+            url = join_url(self.endpoint, page.cursor) if page.cursor else None
+            yield page
+
+    def _read_page(self, url: str, seen: set[str]) -> Page:
+        found: list[Page] = []
+
+        def check(answer: Answer) -> None:
+            items = _decode_json(answer)
+            if not isinstance(items, list):
+                raise TransientError(
+                    f"A listing page must be a JSON list; got {type(items).__name__}."
+                )
+            next_url = self._next_url(answer)
+            if next_url in seen or len(seen) >= MAX_PAGES:
+                raise TransientError(
                     f"The hub's listing goes in a circle after {len(seen)} pages; "
                     "report it to whoever runs the hub."
                 )
-            seen.add(url)
-            answer = self._transport.get(url, max_bytes=MAX_PAGE_BYTES)
-            items = _decode_json(answer)
-            if not isinstance(items, list):
-                raise HubError(f"A listing page must be a JSON list; got {type(items).__name__}.")
-            url = self._next_url(answer)
-            yield Page(items=items, next_url=url)
+            found.append(Page(items=items, cursor=relative_url(next_url) if next_url else ""))
+
+        self._transport.get(url, max_bytes=MAX_PAGE_BYTES, check=check)
+        return found[-1]
 
     def list_models(self, *, tags: tuple[str, ...] = ()) -> Iterator[object]:
         """Yield raw listing rows over all pages; see :meth:`list_pages`."""
@@ -122,7 +165,8 @@ class HubClient:
         """
         path = f"api/models/{_repo_path(repo_id)}/revision/{quote(revision, safe='')}"
         url = f"{self.endpoint}/{path}" + ("?blobs=true" if blobs else "")
-        info = _decode_json(self._transport.get(url, max_bytes=MAX_DETAIL_BYTES))
+        answer = self._transport.get(url, max_bytes=MAX_DETAIL_BYTES, check=_check_json)
+        info = _decode_json(answer)
         if not isinstance(info, dict):
             raise HubError(f"The hub's answer on {repo_id} must be a JSON object.")
         return info
@@ -139,20 +183,23 @@ class HubClient:
             raise RefusedError(f"A range needs start >= 0 and a byte; got {start}, {num_bytes}.")
         end = start + num_bytes - 1
         url = self._file_url(repo_id, revision, path)
-        answer = self._transport.get(
-            url, headers={"Range": f"bytes={start}-{end}"}, max_bytes=num_bytes, is_file=True
-        )
-        stated = answer.headers.get("content-range", "")
-        if answer.status != 206 or not stated.startswith(f"bytes {start}-{end}/"):
-            raise HubError(
-                f"{path} of {repo_id}: asked for bytes {start}-{end}, the hub answered "
-                f"{answer.status} with range {stated[:60]!r}."
-            )
-        if len(answer.body) != num_bytes:
-            raise HubError(
-                f"{path} of {repo_id}: asked for {num_bytes} bytes, got {len(answer.body)}."
-            )
-        return answer.body
+
+        def check(answer: Answer) -> None:
+            stated = answer.headers.get("content-range", "")
+            if answer.status != 206 or not stated.startswith(f"bytes {start}-{end}/"):
+                raise TransientError(
+                    f"{path} of {repo_id}: asked for bytes {start}-{end}, the hub answered "
+                    f"{answer.status} with range {stated[:60]!r}."
+                )
+            if len(answer.body) != num_bytes:
+                raise TransientError(
+                    f"{path} of {repo_id}: asked for {num_bytes} bytes, got {len(answer.body)}."
+                )
+
+        headers = {"Range": f"bytes={start}-{end}"}
+        return self._transport.get(
+            url, headers=headers, max_bytes=num_bytes, is_file=True, check=check
+        ).body
 
     def read_file(self, repo_id: str, revision: str, path: str, *, max_bytes: int) -> bytes:
         """Return a small file whole; HubError when it is larger than ``max_bytes``."""
@@ -201,8 +248,9 @@ class HubClient:
             )
         return actual
 
-    def _listing_url(self, tags: tuple[str, ...], page_size: int) -> str:
-        pairs = [("sort", "createdAt"), ("direction", "1"), ("limit", str(page_size))]
+    def _listing_url(self, tags: tuple[str, ...], order: Order, page_size: int) -> str:
+        sort, direction = _SORTS[order]
+        pairs = [("sort", sort), ("direction", direction), ("limit", str(page_size))]
         pairs += [("filter", tag) for tag in tags]
         pairs += [("expand", name) for name in LISTING_FIELDS]
         query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
@@ -213,7 +261,7 @@ class HubClient:
             return None
         url = join_url(answer.url, answer.next_link)
         if not self._transport.is_same_origin(url):
-            raise HubError(
+            raise TransientError(
                 f"The hub's listing leads from {self.endpoint} to another origin; not followed."
             )
         return url
@@ -285,6 +333,10 @@ def _repo_path(repo_id: str) -> str:
     return quote(repo_id, safe="/")
 
 
+def _check_json(answer: Answer) -> None:
+    _decode_json(answer)
+
+
 def _decode_json(answer: Answer) -> Any:
     # Bounds only: what else is wrong is wrong with one row, and must not cost the page.
     try:
@@ -298,4 +350,4 @@ def _decode_json(answer: Answer) -> Any:
     except BoundedJsonError as error:
         raise HubError(f"The hub's answer is out of bounds: {error}.") from error
     except (ValueError, RecursionError) as error:
-        raise HubError(f"The hub's answer is no JSON ({len(answer.body)} bytes).") from error
+        raise TransientError(f"The hub's answer is no JSON ({len(answer.body)} bytes).") from error

@@ -1,8 +1,9 @@
 """One look at a family on the hub, and what changed since the last one.
 
-What it is: a full listing, then one detail request for each repo whose revision the ledger does not
-know, then the new table. Repos that are gone become tombstones, renamed ones keep their old name as
-an alias. What it is not: a look into files (``triage``). Network and store I/O.
+What it is: a full listing (or what a scan of the whole hub stored of one, ``scan_book``), then one
+detail request for each repo whose revision the ledger does not know, then the new table. Repos that
+are gone become tombstones, renamed ones keep their old name as an alias. What it is not: a look
+into files (``triage``). Network and store I/O.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from ws_pipeline.hub.repo import (
     TRANSIENT_REASONS,
     build_frame,
 )
+from ws_pipeline.hub.scan_book import ScanBook
+from ws_pipeline.hub.scan_rows import STATE_LISTED, STATE_MALFORMED
 from ws_pipeline.hub.workers import map_in_order
 
 _EMPTY: dict[str, Any] = {
@@ -80,6 +83,7 @@ def crawl_family(
     now: datetime,
     dry_run: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    book: ScanBook | None = None,
 ) -> CrawlResult:
     """Crawl a family and write its table into the ledger.
 
@@ -94,12 +98,13 @@ def crawl_family(
         now: Time of the crawl, with a time zone.
         dry_run: Only list: new and changed repos come without details, nothing is written.
         on_progress: Called with (details fetched, details to fetch).
+        book: What a scan of the whole hub stored; the family is then not listed again.
 
     Raises:
         HubError: If the listing itself cannot be had; the ledger is then left as it was.
     """
     known = {row["hub_id"]: row for row in ledger.read_repos(family).to_dicts()}
-    listed = _list_family(client, family)
+    listed = _list_family(client, family) if book is None else _read_family(book, family)
     changes: dict[str, str] = {}
     rows = [_carry_over(known.get(item["hub_id"]), item, changes) for item in listed.values()]
     stale = [row for row in rows if not row["reused"] and row["status"] == STATUS_LISTED]
@@ -141,12 +146,29 @@ def _list_family(client: HubClient, family: str) -> dict[str, dict[str, Any]]:
     return listed
 
 
+_LISTED_COLUMNS = (
+    *("hub_id", "repo_id", "revision", "created_at", "last_modified"),
+    *("gated", "private", "disabled", "aliases"),
+)
+_MALFORMED_COLUMNS = ("hub_id", "repo_id", "revision", "reason", "detail")
+
+
+def _read_family(book: ScanBook, family: str) -> dict[str, dict[str, Any]]:
+    """Return the same rows as :func:`_list_family`, from a scan; with the names it has seen."""
+    columns = {STATE_LISTED: _LISTED_COLUMNS, STATE_MALFORMED: _MALFORMED_COLUMNS}
+    rows = book.read(family).filter(pl.col("state").is_in(list(columns)))
+    return {
+        row["hub_id"]: {name: row[name] for name in columns[row["state"]]}
+        for row in rows.to_dicts()
+    }
+
+
 def _carry_over(
     old: dict[str, Any] | None, item: dict[str, Any], changes: dict[str, str]
 ) -> dict[str, Any]:
     """Return a listed repo's row: with the known details if they are of the same revision."""
     hub_id = item["hub_id"]
-    aliases = _aliases(old, item["repo_id"])
+    aliases = _aliases(old, item)
     if "reason" in item:  # quarantined
         if old is None:
             changes[hub_id] = "new"
@@ -195,9 +217,10 @@ def _bury(row: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]:
     return verdict | {"status": STATUS_DELETED}
 
 
-def _aliases(old: dict[str, Any] | None, repo_id: str) -> list[str]:
+def _aliases(old: dict[str, Any] | None, item: dict[str, Any]) -> list[str]:
     names = [] if old is None else [*old["aliases"], old["repo_id"]]
-    return [name for name in dict.fromkeys(names) if name != repo_id]
+    names += item.get("aliases", [])
+    return [name for name in dict.fromkeys(names) if name != item["repo_id"]]
 
 
 def _fetch_details(

@@ -64,5 +64,20 @@ def wait_seconds(response: httpx2.Response) -> float | None:
     """Return the pause that Retry-After or RateLimit asks for."""
     with contextlib.suppress(ValueError):
         return max(0.0, float(response.headers.get("retry-after", "")))
-    info = parse_ratelimit_headers(response.headers)
-    return float(info.reset_in_seconds) if info is not None and info.remaining == 0 else None
+    limit = read_limit(response)
+    return limit[1] if limit is not None and limit[0] == 0 else None
+
+
+def read_limit(response: httpx2.Response) -> tuple[int, float] | None:
+    """Return how many requests the window has left and in how many seconds it ends.
+
+    A refusal that names only a pause (429 with Retry-After) is a window with nothing left.
+    """
+    with contextlib.suppress(ValueError):  # a number of 5,000 digits
+        info = parse_ratelimit_headers(response.headers)
+        if info is not None:
+            return info.remaining, float(min(info.reset_in_seconds, 10**9))
+    if response.status_code == 429:
+        with contextlib.suppress(ValueError):
+            return 0, max(0.0, float(response.headers.get("retry-after", "")))
+    return None

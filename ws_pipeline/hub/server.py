@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from ws_pipeline.errors import HubError, Reason, RefusedError
 from ws_pipeline.hub.server_routes import make_app
 
-__all__ = ["make_app", "serve", "serve_app_in_thread", "serve_in_thread"]
+__all__ = ["make_app", "serve", "serve_app", "serve_app_in_thread", "serve_in_thread"]
 
 START_SECONDS = 30.0
 """Far more than the 0.1 s that a start takes on an idle core."""
@@ -47,7 +47,17 @@ def serve(
         RefusedError: The port is in use or cannot be listened on (``PORT_IN_USE``).
         MissingInputError: `folder` is not a folder.
     """
-    app = make_app(folder)
+    serve_app(make_app(folder), host=host, port=port, announce=announce)
+
+
+def serve_app(
+    app: Starlette,
+    *,
+    host: str = "127.0.0.1",
+    port: int,
+    announce: Callable[[str], None] | None = None,
+) -> None:
+    """Serve any application as :func:`serve` does."""
     listener = _listen(host, port)
     if announce is not None:
         announce(_endpoint(listener))

@@ -5,6 +5,8 @@ What it is not: knowledge of what the hub's answers mean (``client``). Does netw
 
 - A body is read with a cap and a deadline; a slow drip ends like a hang.
 - 429, 5xx and broken connections are tried again with jitter; Retry-After is honoured up to a cap.
+- What the RateLimit headers say goes into a budget (``budget``), and a request that the hub would
+  refuse waits instead.
 - Redirects are followed by hand: within the origin with the token, to another origin only for
   files,
   only over https and without the token.
@@ -31,7 +33,8 @@ from huggingface_hub import get_session
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from ws_pipeline.errors import ConfigError, HubError
-from ws_pipeline.hub.responses import TransientError, check_status, wait_seconds
+from ws_pipeline.hub.budget import Bucket, RateBudget
+from ws_pipeline.hub.responses import TransientError, check_status, read_limit
 from ws_pipeline.hub.urls import check_endpoint, join_url, origin_of, show_url
 
 TIMEOUT = httpx2.Timeout(connect=10.0, read=30.0, write=30.0, pool=60.0)
@@ -102,7 +105,14 @@ class Sink(Protocol):
 class Transport:
     """Requests to one origin. Safe to share between threads."""
 
-    def __init__(self, endpoint: str, token: str | None, *, retries: RetryPolicy) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        token: str | None,
+        *,
+        retries: RetryPolicy,
+        budget: RateBudget | None = None,
+    ) -> None:
         host = check_endpoint(endpoint)
         self.endpoint = endpoint.rstrip("/")
         self._origin = origin_of(endpoint)
@@ -110,7 +120,7 @@ class Transport:
         self._retries = retries
         self._session = _open_session(host)
         self._user_agent = _user_agent()
-        self._not_before = 0.0
+        self._budget = RateBudget() if budget is None else budget
         self._num_given_up = 0
 
     def is_same_origin(self, url: str) -> bool:
@@ -124,6 +134,7 @@ class Transport:
         max_bytes: int,
         headers: Mapping[str, str] | None = None,
         is_file: bool = False,
+        check: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """Return a whole answer of 200 or 206.
 
@@ -132,6 +143,7 @@ class Transport:
             max_bytes: Cap of the body.
             headers: Beyond user agent and token.
             is_file: A file may lie on another origin, an answer of the API may not.
+            check: Looks at the answer; a TransientError of its own has the request sent again.
 
         Raises:
             HubError: With the reason: not there, private, gated, disabled, or unreachable.
@@ -141,16 +153,18 @@ class Transport:
             deadline = time.monotonic() + DEADLINE_SECONDS
             with self._open(url, headers or {}, is_file=is_file) as response:
                 body = _read_body(response, max_bytes, deadline)
-                link = response.links.get("next", {}).get("url")
-                return Answer(
+                answer = Answer(
                     status=response.status_code,
                     headers=response.headers,
                     body=body,
                     url=str(response.url),
-                    next_link=link,
+                    next_link=response.links.get("next", {}).get("url"),
                 )
+            if check is not None:
+                check(answer)
+            return answer
 
-        return self._retry(attempt)
+        return self._retry(attempt, "resolvers" if is_file else "api")
 
     def stream_into(self, url: str, sink: Sink, *, deadline_seconds: float) -> None:
         """Stream a file into ``sink``, going on by range where a connection broke.
@@ -174,32 +188,42 @@ class Transport:
                     "off, run again later."
                 )
 
-        self._retry(attempt)
+        self._retry(attempt, "resolvers")
 
-    def _retry(self, attempt: Callable[[], _T]) -> _T:
+    def _retry(self, attempt: Callable[[], _T], bucket: Bucket) -> _T:
         is_down = self._num_given_up >= MAX_GIVEN_UP
+        pause = _Pause()
+
+        def paced() -> _T:
+            delay = self._budget.reserve(bucket)
+            if delay > 0 and not pause.is_over:
+                self._retries.sleep(delay)
+                self._budget.reserve(bucket)
+            return attempt()
+
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(1 if is_down else self._retries.max_attempts),
-            wait=self._wait,
+            wait=functools.partial(self._wait, pause),
             retry=tenacity.retry_if_exception_type(TransientError),
             sleep=self._retries.sleep,
             reraise=True,
         )
         try:
-            result = retrying(attempt)
+            result = retrying(paced)
         except TransientError:
             self._num_given_up += 1
             raise
         self._num_given_up = 0
         return result
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
+    def _wait(self, pause: "_Pause", state: tenacity.RetryCallState) -> float:
         """Return the pause: what the hub asks for, capped, or exponential; with jitter."""
         jitter = tenacity.wait_random_exponential(
             multiplier=0.5, max=self._retries.max_wait_seconds
         )(state)
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after_seconds if isinstance(error, TransientError) else None
+        pause.is_over = asked is not None
         if asked is None:
             return jitter
         return min(asked, self._retries.max_retry_after_seconds) + min(jitter, 1.0)
@@ -209,7 +233,7 @@ class Transport:
         self, url: str, headers: Mapping[str, str], *, is_file: bool
     ) -> Iterator[httpx2.Response]:
         """Send a GET, following redirects by the module's rules; yields a good, unread answer."""
-        self._throttle()
+        bucket: Bucket = "resolvers" if is_file else "api"
         with contextlib.ExitStack() as stack:
             try:
                 for _ in range(MAX_REDIRECTS + 1):
@@ -226,9 +250,11 @@ class Transport:
                         break
                     url = self._redirect(response, is_file=is_file)
                 else:
-                    raise HubError(f"{show_url(url)} redirects more than {MAX_REDIRECTS} times.")
+                    raise TransientError(
+                        f"{show_url(url)} redirects more than {MAX_REDIRECTS} times."
+                    )
+                self._record(bucket, response)
                 check_status(response)
-                self._pace(response)
                 yield response
             except httpx2.InvalidURL as error:
                 raise HubError(
@@ -245,17 +271,11 @@ class Transport:
                     "and the network, then run again."
                 ) from error
 
-    def _throttle(self) -> None:
-        """Wait until the hub's current window is over, if the last answer used it up."""
-        delay = self._not_before - time.monotonic()
-        if delay > 0:
-            self._retries.sleep(delay)
-
-    def _pace(self, response: httpx2.Response) -> None:
-        asked = wait_seconds(response)
-        if asked is not None:
-            wait = min(asked, self._retries.max_retry_after_seconds)
-            self._not_before = time.monotonic() + wait
+    def _record(self, bucket: Bucket, response: httpx2.Response) -> None:
+        """Put what the hub itself (not a file's other origin) says into the budget."""
+        limit = read_limit(response)
+        if limit is not None and self.is_same_origin(str(response.url)):
+            self._budget.record(bucket, remaining=limit[0], reset_seconds=limit[1])
 
     def _headers(self, url: str, extra: Mapping[str, str], *, is_file: bool) -> dict[str, str]:
         headers = {"User-Agent": self._user_agent, **extra}
@@ -273,6 +293,13 @@ class Transport:
                 f"{show_url(str(response.url))} redirects to another origin; not followed."
             )
         return url
+
+
+@dataclass(slots=True)
+class _Pause:
+    """Whether the last pause was one that the hub asked for; the budget then adds none."""
+
+    is_over: bool = False
 
 
 def _open_session(host: str) -> httpx2.Client:

@@ -42,6 +42,12 @@ def origin_of(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), parts.port or default
 
 
+def relative_url(url: str) -> str:
+    """Return path and query: what stays true when the hub moves to another port or host."""
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
 def show_url(url: str) -> str:
     """Return a URL without credentials, query and fragment."""
     parts = urlsplit(url)

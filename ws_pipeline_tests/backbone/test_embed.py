@@ -35,15 +35,17 @@ def test_one_row_per_model_and_one_vector_per_layer(corpus, backbone):
     assert {len(layer["embedding"]) for layer in layers} == {2 * TINY.latent_size}
 
 
-def test_the_embedding_is_mean_and_std_of_the_token_latents(corpus, backbone):
+def test_the_embedding_averages_mean_and_std_of_the_layers_token_latents(corpus, backbone):
     _, store, rows = corpus
     row = rows.to_dicts()[1]
     model = ModelTokens.open(store, row, TokenLayout(token_size=TOKEN_SIZE))
     whole = model.read(0, model.num_tokens)
-    parts = (whole.tokens, whole.mask, whole.positions, whole.scale)
+    arrays = (whole.tokens, whole.mask, whole.positions, whole.scale)
     with torch.no_grad():
-        latents = backbone.encode(*(torch.from_numpy(part)[None] for part in parts))[0].numpy()
-    expected = np.concatenate((latents.mean(axis=0), latents.std(axis=0)))
+        latents = backbone.encode(*(torch.from_numpy(array)[None] for array in arrays))[0].numpy()
+    parts = [latents[whole.layer == layer] for layer in (0, 1)]
+    vectors = [np.concatenate((part.mean(axis=0), part.std(axis=0))) for part in parts]
+    expected = np.mean(vectors, axis=0)
     frame = embed_models(backbone, store, rows, window=1024)
     # The default precision is bf16 where the CPU has it: 8 bits of mantissa.
     np.testing.assert_allclose(frame["embedding"].to_list()[1], expected, rtol=0.05, atol=0.05)

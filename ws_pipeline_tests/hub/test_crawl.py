@@ -10,8 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from ws_pipeline.errors import HubError
 from ws_pipeline.hub.crawl import CrawlResult, crawl_family
+from ws_pipeline.hub.families import discover_families
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.repo import REPO_SCHEMA, frame_digest
+from ws_pipeline.hub.scan import scan_hub
+from ws_pipeline.hub.scan_book import ScanBook
+from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.hub.scripted_hub import (
     SHA,
     ScriptedHub,
@@ -208,3 +212,40 @@ def test_a_listing_that_breaks_off_leaves_the_ledger_as_it_was(
     with pytest.raises(HubError, match="must be a JSON list"):
         crawl(scripted.endpoint, ledger)
     assert ledger.read_repos("mlp").equals(before)
+
+
+def test_a_family_that_a_scan_has_listed_is_asked_for_its_details_only(
+    hub_folder: Path, endpoint: str, scripted: ScriptedHub, tmp_path: Path, ledger: Ledger
+) -> None:
+    for number in range(3):
+        write_repo(hub_folder, f"zoo/m{number}", weights=make_weights(number))
+    write_repo(hub_folder, "zoo/other", config={"model_type": "cnn"})
+    write_repo(hub_folder, "zoo/off", weights=make_weights(9), settings={"disabled": True})
+    book = ScanBook.of(ledger.store)
+    scan_hub(connect(endpoint), book, now=NOW)
+    by_book = crawl(endpoint, ledger, book=book)
+    by_list = crawl(endpoint, Ledger(store=Store.open(tmp_path / "other")))
+    assert by_book.frame.equals(by_list.frame)
+    assert by_book.changes == by_list.changes
+    assert book.families() == discover_families(connect(endpoint))
+    shutil.move(hub_folder / "zoo" / "m0", hub_folder / "zoo" / "renamed")
+    shutil.rmtree(hub_folder / "zoo" / "m1")
+    scan_hub(connect(endpoint), book, now=LATER, full=True)
+    scripted.answer = lambda _: Response(status_code=404)  # nothing new: nobody is asked
+    again = crawl(scripted.endpoint, ledger, book=book)
+    assert sorted(again.changes.values()) == ["gone", "renamed"]
+    assert row_of(again, "zoo/renamed")["aliases"] == ["zoo/m0"]
+    assert scripted.requests == []
+
+
+def test_malformed_rows_of_a_scan_are_those_of_a_listing(
+    scripted: ScriptedHub, tmp_path: Path, ledger: Ledger
+) -> None:
+    rows = [listing_row(), listing_row(id="owner/broken", _id="5" * 24, sha="no sha")]
+    scripted.answer = hub_of(rows, {"owner/name": JSONResponse({"sha": SHA, "siblings": []})})
+    book = ScanBook.of(ledger.store)
+    scan_hub(connect(scripted.endpoint), book, now=NOW)
+    by_book = crawl(scripted.endpoint, ledger, "bert", book=book)
+    by_list = crawl(scripted.endpoint, Ledger(store=Store.open(tmp_path / "other")), "bert")
+    assert by_book.num_malformed == 1
+    assert by_book.frame.equals(by_list.frame)

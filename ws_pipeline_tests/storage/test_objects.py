@@ -139,3 +139,14 @@ def test_a_store_is_a_folder_or_a_bucket(tmp_path: Path) -> None:
 def test_opening_a_store_twice_is_the_same_store(tmp_path: Path) -> None:
     ref = Store.open(tmp_path).blobs.put_bytes(b"x")
     assert Store.open(str(tmp_path)).blobs.read(ref.sha256) == b"x"
+
+
+def test_a_removed_object_is_gone_and_removing_it_again_is_fine(store: Store) -> None:
+    folder = store.tables.folder
+    folder.create_bytes("scan/a", b"1")
+    folder.create_bytes("scan/b", b"2")
+    for _ in range(2):
+        folder.remove("scan/a")
+    assert folder.keys("scan") == ["scan/b"]
+    assert not folder.exists("scan/a")
+    assert folder.create_bytes("scan/a", b"3")
