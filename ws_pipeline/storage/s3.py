@@ -136,12 +136,6 @@ class S3Folder:
         with contextlib.suppress(MissingInputError), _s3_errors(uri):
             self.filesystem.rm_file(uri)
 
-    def remove(self, key: str) -> None:
-        """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
-        uri = self.uri(key)
-        with contextlib.suppress(MissingInputError), _s3_errors(uri):
-            self.filesystem.rm_file(uri)
-
     @contextlib.contextmanager
     def temporary_path(self) -> Iterator[Path]:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`; in the system's own folder."""
