@@ -34,6 +34,8 @@ class Reason(StrEnum):
     HEADER_BAD_DTYPE = "header_bad_dtype"
     HEADER_BAD_OFFSETS = "header_bad_offsets"
     HEADER_TOO_MANY_TENSORS = "header_too_many_tensors"
+    HEADER_TOO_COSTLY = "header_too_costly"
+    HEADER_NOT_PARSED = "header_not_parsed"
     # Selection rules.
     LICENCE_NOT_ALLOWED = "licence_not_allowed"
     TOO_SMALL = "too_small"
@@ -133,6 +135,12 @@ class IntegrityError(StorageError):
     """Bytes that are not what their digest says."""
 
     reason = Reason.SHA256_MISMATCH
+
+
+class BusyError(StorageError):
+    """Somebody else works on the same thing, and was waited for in vain."""
+
+    reason = Reason.DOWNLOAD_FAILED
 
 
 class ManifestConflictError(StorageError):

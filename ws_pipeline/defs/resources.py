@@ -38,6 +38,11 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     home: dg.ResourceDependency[HomeResource]
     root: str = Field(default="", description="Empty: $WS_STORE, else <home>/store")
+    file_budget_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Of downloaded files at a time; those whose tokens are stored go. 0: no limit",
+    )
 
     @property
     def location(self) -> str:

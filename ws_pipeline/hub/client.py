@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 from urllib.parse import quote
 
+from ws_pipeline.bounded_json import BoundedJsonError, check_structure
 from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
 from ws_pipeline.hub.budget import RateBudget
 from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
@@ -28,11 +29,16 @@ from ws_pipeline.hub.urls import join_url, relative_url, show_url
 PAGE_SIZE = 500
 """Rows per listing request; the hub allows 1000 and times out at times with deep cursors."""
 
-MAX_PAGE_BYTES = 64 * 1024**2
+MAX_PAGE_BYTES = 16 * 1024**2
 """A page of 500 light rows is about 1 MB."""
 
-MAX_DETAIL_BYTES = 32 * 1024**2
+MAX_DETAIL_BYTES = 16 * 1024**2
 """20,000 files at 300 bytes each are 6 MB, a card of any size we keep is smaller."""
+
+MAX_ANSWER_DEPTH = 64
+MAX_ANSWER_VALUES = 800_000
+"""500 rows of 200 values are 100,000, 20,000 files of 20 values 400,000; a parser turns each into
+at most 90 bytes of memory, so an answer of nothing but brackets stays below 80 MB."""
 
 MAX_PAGES = 100_000
 """At 500 rows: 50 million repos, ten times the public hub."""
@@ -213,19 +219,22 @@ class HubClient:
     ) -> str:
         """Write a file to ``destination`` and return its sha256; constant memory.
 
-        A cut connection is resumed by range. The bytes are checked while they come: against
-        ``sha256`` where the hub states one, else against git's ``blob_id``.
+        What ``destination`` holds already, from a process that was killed, is taken for the file's
+        first bytes, and the rest is asked for by range; so is what a cut connection left. All bytes
+        are checked: against ``sha256`` where the hub states one, else against git's ``blob_id``.
 
         Raises:
             IntegrityError: If the whole file came and is not what the hub stated.
             HubError: If it did not come.
         """
         url = self._file_url(repo_id, revision, path)
-        with destination.open("wb") as file:
+        with destination.open("a+b") as file:
             sink = _Sink(file=file, num_bytes=num_bytes)
-            self._transport.stream_into(
-                url, sink, deadline_seconds=60 + num_bytes / MIN_BYTES_PER_SECOND
-            )
+            sink.resume()
+            if sink.have != num_bytes or not num_bytes:
+                self._transport.stream_into(
+                    url, sink, deadline_seconds=60 + num_bytes / MIN_BYTES_PER_SECOND
+                )
         actual = sink.digest.hexdigest()
         if sha256 and actual != sha256:
             raise IntegrityError(
@@ -276,7 +285,7 @@ class _Digest(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class _Sink:
-    """Where a download's bytes go; survives a reconnect. Implements ``transport.Sink``."""
+    """Where a download's bytes go: a file open for appending. Implements ``transport.Sink``."""
 
     file: BinaryIO
     num_bytes: int
@@ -293,10 +302,18 @@ class _Sink:
         self.digest.update(data)
         self.file.write(data)
 
+    def resume(self) -> None:
+        """Take in what the file holds."""
+        self.file.seek(0)
+        while chunk := self.file.read(1 << 20):
+            self.have += len(chunk)
+            self.digest.update(chunk)
+        if self.have > self.num_bytes:
+            self.restart()
+
     def restart(self) -> None:
         """Forget what came: the server does not resume."""
-        self.file.seek(0)
-        self.file.truncate()
+        self.file.truncate(0)  # it is open for appending: the next write goes to the new end
         self.have, self.digest = 0, hashlib.sha256()
 
 
@@ -321,7 +338,16 @@ def _check_json(answer: Answer) -> None:
 
 
 def _decode_json(answer: Answer) -> Any:
+    # Bounds only: what else is wrong is wrong with one row, and must not cost the page.
     try:
+        check_structure(
+            answer.body,
+            max_bytes=MAX_PAGE_BYTES,
+            max_depth=MAX_ANSWER_DEPTH,
+            max_values=MAX_ANSWER_VALUES,
+        )
         return json.loads(answer.body)
+    except BoundedJsonError as error:
+        raise HubError(f"The hub's answer is out of bounds: {error}.") from error
     except (ValueError, RecursionError) as error:
         raise TransientError(f"The hub's answer is no JSON ({len(answer.body)} bytes).") from error

@@ -2,16 +2,26 @@
 
 What it is: every safetensors file that triage named, and config.json, streamed into the store's
 blobs with its digest checked on the way, then a manifest that lists them. A file that the store has
-is not fetched again, from whichever repo it came. What it is not: a look at the values
-(``weights``). Network and store I/O.
+is not fetched again, from whichever repo it came; one that a killed process had begun is gone on
+with. What it is not: a look at the values (``weights``). Network and store I/O.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ws_pipeline.errors import HubError, IntegrityError, NoSpaceError, Reason, RefusedError
+from ws_pipeline.errors import (
+    BusyError,
+    HubError,
+    IntegrityError,
+    NoSpaceError,
+    Reason,
+    RefusedError,
+)
 from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.eviction import NO_BUDGET, DiskBudget
 from ws_pipeline.hub.repo import accept, accepted_rows, build_frame, refuse
 from ws_pipeline.hub.workers import map_in_order
 from ws_pipeline.storage.manifests import manifest_key
@@ -38,6 +48,8 @@ def download_family(
     repos: pl.DataFrame,
     selection: pl.DataFrame,
     headers: pl.DataFrame,
+    *,
+    budget: DiskBudget = NO_BUDGET,
 ) -> pl.DataFrame:
     """Store the files of every selected repo revision.
 
@@ -47,6 +59,8 @@ def download_family(
         repos: ``hub/repos``: sizes and digests as the hub states them.
         selection: ``hub/selection``.
         headers: ``hub/headers``: which files are the model.
+        budget: How much disk the files may take, and which of them are not needed any more. A
+            revision whose files it counts as done is not fetched again when they were evicted.
 
     Returns:
         The ``hub/files`` table: KEY_SCHEMA and FILES_PAYLOAD. A file that did not come, or came
@@ -62,7 +76,7 @@ def download_family(
         known = {file["path"]: file for file in stated[_revision(row)]}
         paths = [file["path"] for file in named[_revision(row)]]
         paths += [CONFIG_FILE] if CONFIG_FILE in known else []
-        return _store_repo(client, store, row, [known[path] for path in paths])
+        return _store_repo(client, store, row, [known[path] for path in paths], budget)
 
     rows = [
         row
@@ -77,19 +91,25 @@ def _revision(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _store_repo(
-    client: HubClient, store: Store, row: dict[str, Any], files: list[dict[str, Any]]
+    client: HubClient,
+    store: Store,
+    row: dict[str, Any],
+    files: list[dict[str, Any]],
+    budget: DiskBudget,
 ) -> dict[str, Any]:
     key = manifest_key("files", row["hub_id"], row["revision"], DOWNLOAD_VERSION)
     manifest = store.manifests.read_if_exists(key)
-    reused = manifest is not None and all(
-        store.blobs.exists(file["sha256"]) for file in manifest["files"]
+    reused = manifest is not None and (
+        all(store.blobs.exists(file["sha256"]) for file in manifest["files"])
+        or budget.is_done(*_revision(row))
     )
     if manifest is None or not reused:
         try:
+            _reserve(store, files, budget)
             stored = [_store_file(client, store, row, file) for file in files]
         except NoSpaceError:
             raise
-        except (HubError, IntegrityError, RefusedError) as error:
+        except (HubError, IntegrityError, BusyError, RefusedError) as error:
             is_network = error.reason == Reason.UNREACHABLE
             return refuse(row, Reason.DOWNLOAD_FAILED if is_network else error.reason, str(error))
         fresh = {name: row[name] for name in ("repo_id", "hub_id", "revision")}
@@ -99,8 +119,21 @@ def _store_repo(
     return accept(row, reused=reused, manifest=key, num_files=len(sizes), num_bytes=sum(sizes))
 
 
+def _reserve(store: Store, files: list[dict[str, Any]], budget: DiskBudget) -> None:
+    """Make room for all files of a repo at once: half a repo is of no use to anyone."""
+    missing = [
+        file["num_bytes"]
+        for file in files
+        if not (file["sha256"] and budget.keep(store, file["sha256"]))
+    ]
+    budget.reserve(sum(missing))
+
+
 def _store_file(
-    client: HubClient, store: Store, row: dict[str, Any], file: dict[str, Any]
+    client: HubClient,
+    store: Store,
+    row: dict[str, Any],
+    file: dict[str, Any],
 ) -> dict[str, Any]:
     """Fetch one file unless its bytes are stored; return its manifest entry."""
     path, num_bytes = file["path"], file["num_bytes"]
@@ -110,17 +143,50 @@ def _store_file(
             reason=Reason.FILE_TOO_LARGE,
         )
     sha256 = file["sha256"]
-    if not (sha256 and store.blobs.exists(sha256)):
-        store.blobs.check_space(num_bytes)
-        with store.blobs.temporary_path() as temporary, disk_errors(f"{path} of {row['repo_id']}"):
-            sha256 = client.download(
-                row["repo_id"],
-                row["revision"],
-                path,
-                temporary,
-                sha256=sha256,
-                blob_id=file["blob_id"],
-                num_bytes=num_bytes,
-            )
-            store.blobs.put_file(temporary, sha256=sha256)
+    if sha256 and store.blobs.exists(sha256):
+        store.blobs.parts.discard(sha256)
+        return {"path": path, "sha256": sha256, "num_bytes": num_bytes}
+    store.blobs.check_space(num_bytes)
+    where = (row["repo_id"], row["revision"], path)
+    with disk_errors(f"{path} of {row['repo_id']}"):
+        if sha256:
+            _fetch_resumable(client, store, where, sha256, num_bytes)
+        else:
+            with store.blobs.temporary_path() as temporary:
+                sha256 = client.download(
+                    *where, temporary, blob_id=file["blob_id"], num_bytes=num_bytes
+                )
+                store.blobs.put_file(temporary, sha256=sha256)
     return {"path": path, "sha256": sha256, "num_bytes": num_bytes}
+
+
+def _fetch_resumable(
+    client: HubClient, store: Store, where: tuple[str, str, str], sha256: str, num_bytes: int
+) -> None:
+    """Fetch a file of a known digest, going on where a killed process stopped."""
+    with store.blobs.parts.lock(sha256) as part:
+        if store.blobs.exists(sha256):  # somebody fetched it while we waited for the lock
+            part.unlink()
+            return
+        had_bytes = part.stat().st_size > 0
+        try:
+            client.download(*where, part, sha256=sha256, num_bytes=num_bytes)
+        except IntegrityError:
+            os.truncate(part, 0)
+            if not had_bytes:
+                part.unlink()
+                raise
+            # The bytes we had may be the damaged ones: a disk can lose them when power fails.
+            _fetch_whole(client, part, where, sha256, num_bytes)
+        store.blobs.put_file(part, sha256=sha256)
+        part.unlink()
+
+
+def _fetch_whole(
+    client: HubClient, part: Path, where: tuple[str, str, str], sha256: str, num_bytes: int
+) -> None:
+    try:
+        client.download(*where, part, sha256=sha256, num_bytes=num_bytes)
+    except IntegrityError:
+        part.unlink()
+        raise

@@ -79,7 +79,7 @@ them because a hub moves it for changes that leave the revision alone (likes, se
 
 TRANSIENT_REASONS = frozenset(
     {Reason.UNREACHABLE, Reason.DOWNLOAD_FAILED, Reason.SHA256_MISMATCH, Reason.NOT_FOUND}
-    | {Reason.GATED, Reason.PRIVATE, Reason.DISABLED}
+    | {Reason.GATED, Reason.PRIVATE, Reason.DISABLED, Reason.HEADER_NOT_PARSED}
 )
 """Verdicts that do not follow from the bytes of a revision: never stored, tried again next run."""
 

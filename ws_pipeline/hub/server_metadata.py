@@ -17,12 +17,18 @@ from typing import Any
 
 import yaml
 
+from ws_pipeline.bounded_json import check_structure
+
 MAX_FRONT_MATTER_BYTES = 256 * 1024
 """Real cards stay below 64 KiB; the largest ones are long model-index blocks."""
 MAX_NESTING = 32
 """Depth of YAML or JSON that is kept; a model-index needs 9."""
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 """A 49,152-tensor mixture-of-experts header is 5 MB."""
+MAX_INTEGER = 2**64
+"""YAML makes a number of 100,000 digits of a sexagesimal one, which JSON then cannot write."""
+MAX_CONFIG_VALUES = 500_000
+"""A config with 50,000 labels each way has 200,000."""
 CONFIG_KEYS = ("architectures", "model_type", "auto_map", "quantization_config", "peft")
 """What a listing shows of config.json; the whole file is one request away."""
 RELATIONS = ("adapter", "merge", "quantized", "finetune")
@@ -34,15 +40,15 @@ def to_json_value(value: object, *, depth: int = 0) -> Any:
     """Turn what YAML or JSON gave into what strict JSON can say; NaN becomes None, dates text."""
     if depth > MAX_NESTING or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INTEGER else None
+    if value is None or isinstance(value, (bool, float, str)):
         return value
     if isinstance(value, Mapping):
         return {str(key): to_json_value(item, depth=depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [to_json_value(item, depth=depth + 1) for item in value]
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    return str(value)
+    return value.isoformat() if isinstance(value, (date, datetime)) else str(value)
 
 
 def parse_front_matter(readme: bytes) -> dict[str, Any]:
@@ -84,6 +90,9 @@ def _is_plain_yaml(block: str) -> bool:
 def parse_json_object(data: bytes) -> dict[str, Any]:
     """Return a JSON object, ``{}`` for anything else."""
     try:
+        check_structure(
+            data, max_bytes=len(data), max_depth=2 * MAX_NESTING, max_values=MAX_CONFIG_VALUES
+        )
         values = json.loads(data)
     except (ValueError, RecursionError):
         return {}

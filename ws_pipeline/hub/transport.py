@@ -49,8 +49,6 @@ MAX_GIVEN_UP = 4
 """Requests in a row that failed at every attempt; then the hub counts as down, and each further one
 is tried once until one succeeds: hundreds of repos must not wait for a dead hub one by one."""
 
-CHUNK_BYTES = 1024**2
-
 
 _T = TypeVar("_T")
 
@@ -306,9 +304,10 @@ class _Pause:
 
 def _open_session(host: str) -> httpx2.Client:
     """Return huggingface_hub's session, or for a loopback hub one that asks no proxy."""
-    logger = logging.getLogger("httpx2")  # logs signed URLs whole at INFO
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.WARNING)
+    for name in ("httpx2", "httpcore2"):  # log signed URLs whole, at INFO and at DEBUG
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
     is_loopback = host == "localhost"
     with contextlib.suppress(ValueError):
         is_loopback = is_loopback or ip_address(host).is_loopback
@@ -346,17 +345,17 @@ def _check_resumed(response: httpx2.Response, sink: Sink) -> None:
 
 
 def _read_body(response: httpx2.Response, max_bytes: int, deadline: float) -> bytes:
-    parts, have = [], 0
+    body = bytearray()  # not a list of pieces: a piece of one byte would take forty
     for chunk in _iterate(response, deadline):
-        have += len(chunk)
-        if have > max_bytes:
+        body += chunk
+        if len(body) > max_bytes:
             raise HubError(f"{show_url(str(response.url))} sends more than {max_bytes} bytes.")
-        parts.append(chunk)
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _iterate(response: httpx2.Response, deadline: float) -> Iterator[bytes]:
-    for chunk in response.iter_bytes(CHUNK_BYTES):
+    # As it comes: iter_bytes(n) waits for n bytes, for which a drip would take weeks.
+    for chunk in response.iter_bytes():
         yield chunk
         if time.monotonic() > deadline:
             raise TransientError(

@@ -20,7 +20,7 @@ from ws_pipeline.hub.workers import map_in_order
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 
-TRIAGE_VERSION = "1"
+TRIAGE_VERSION = "2"
 """Part of the manifest's key: raise it when the same bytes would get another verdict."""
 
 PREFIX_BYTES = 100_000
@@ -28,6 +28,12 @@ PREFIX_BYTES = 100_000
 
 MAX_HEADER_BYTES = 16 * 1024**2
 """The parser's own cap, which keeps us from asking for more than it would take."""
+
+MAX_MODEL_TENSORS = 200_000
+"""Over all files of a model, as many as one header may hold: 2,048 shards must not add up."""
+
+MAX_MODEL_HEADER_BYTES = 64 * 1024**2
+"""Over all files of a model: a tensor's entry takes 100 to 200 bytes, metadata the rest."""
 
 LENGTH_BYTES = 8
 
@@ -57,7 +63,7 @@ HEADER_PAYLOAD: dict[str, pl.DataType] = {
 }
 
 ParseHeader = Callable[[bytes, int], dict[str, Any]]
-"""``weights.header.parse_header_record``: (first bytes, size of the file) -> record."""
+"""``weights.header_pool.parse_header_apart``: (first bytes, size of the file) -> record."""
 
 
 def triage_family(
@@ -127,6 +133,7 @@ def _read_headers(client: HubClient, row: dict[str, Any], parse: ParseHeader) ->
             {"path": path, "header_bytes": record["header_bytes"], "num_bytes": sizes[path]}
         )
         tensors += [{"file": path} | tensor for tensor in record["tensors"]]
+        _check_totals(len(tensors), sum(file["header_bytes"] for file in files))
     _check_tensors(tensors, weight_map)
     return {
         "files": files,
@@ -167,6 +174,21 @@ def _read_header(
         return parse(prefix, num_bytes)
     except HeaderError as error:
         raise HeaderError(f"{path}: {error}", reason=error.reason) from error
+
+
+def _check_totals(num_tensors: int, header_bytes: int) -> None:
+    """Bound what the headers of all shards add up to, while they are read."""
+    if num_tensors > MAX_MODEL_TENSORS:
+        raise HeaderError(
+            f"A model may have {MAX_MODEL_TENSORS} tensors in all its files; this one has more.",
+            reason=Reason.HEADER_TOO_MANY_TENSORS,
+        )
+    if header_bytes > MAX_MODEL_HEADER_BYTES:
+        raise HeaderError(
+            f"The headers of a model's files may have {MAX_MODEL_HEADER_BYTES} bytes; "
+            f"these have {header_bytes} or more.",
+            reason=Reason.HEADER_TOO_LARGE,
+        )
 
 
 def _check_tensors(tensors: list[dict[str, Any]], weight_map: dict[str, str]) -> None:

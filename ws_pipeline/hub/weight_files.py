@@ -4,11 +4,11 @@ What it is: the rules for single files, sharded models, diffusers folders and ad
 reasons for repos without usable weights. What it is not: a look into a file (``triage``).
 """
 
-import json
 import re
 from collections.abc import Collection
 from typing import NamedTuple, NoReturn
 
+from ws_pipeline.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.errors import Reason, RefusedError
 from ws_pipeline.hub.listing import is_file_name
 
@@ -19,6 +19,10 @@ DIFFUSERS_INDEX = "model_index.json"
 
 MAX_INDEX_BYTES = 32 * 1024**2
 """200,000 tensors at 100 bytes each are 20 MB."""
+MAX_INDEX_DEPTH = 8
+"""The format needs two; writers put notes into its metadata."""
+MAX_INDEX_VALUES = 600_000
+"""A name and a file for each of 200,000 tensors, and room for notes."""
 MAX_SHARDS = 2048
 """The largest open models have a few hundred."""
 
@@ -102,9 +106,11 @@ def parse_index(data: bytes, names: Collection[str]) -> dict[str, str]:
         RefusedError: With ``invalid_index`` or ``unsafe_file_name``.
     """
     try:
-        index = json.loads(data)
-    except (ValueError, RecursionError):
-        _refuse_index("is no JSON")
+        index = load_json(
+            data, max_bytes=MAX_INDEX_BYTES, max_depth=MAX_INDEX_DEPTH, max_values=MAX_INDEX_VALUES
+        )
+    except BoundedJsonError as error:
+        _refuse_index(f"is no usable JSON: {error}")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         _refuse_index("has no weight_map")

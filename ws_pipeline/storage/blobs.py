@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ws_pipeline.errors import IntegrityError, RefusedError
-from ws_pipeline.storage.objects import LocalFolder, ObjectFolder, disk_errors, hash_file
+from ws_pipeline.errors import IntegrityError, Reason, RefusedError
+from ws_pipeline.storage.objects import (
+    TEMPORARY_FOLDER,
+    LocalFolder,
+    ObjectFolder,
+    disk_errors,
+    hash_file,
+)
+from ws_pipeline.storage.parts import PartFolder
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -64,7 +71,7 @@ class BlobStore:
         """Store a copy of a file; idempotent, constant memory.
 
         Args:
-            path: The file; a path from :meth:`temporary_path` is linked instead of copied.
+            path: The file; one from :meth:`temporary_path` or :attr:`parts` is linked, not copied.
             sha256: What the bytes have to be.
 
         Raises:
@@ -91,8 +98,7 @@ class BlobStore:
             self.folder.create_file(key, temporary)
 
     def _is_temporary(self, path: Path) -> bool:
-        root = Path(self.folder.root).resolve()
-        return path.resolve().parent.parent == root and path.parent.name == ".tmp"
+        return path.resolve().is_relative_to(Path(self.folder.root).resolve() / TEMPORARY_FOLDER)
 
     @contextlib.contextmanager
     def temporary_path(self) -> Iterator[Path]:
@@ -100,9 +106,37 @@ class BlobStore:
         with self.folder.temporary_path() as path:
             yield path
 
+    @property
+    def parts(self) -> PartFolder:
+        """Where blobs that are still coming are kept; :meth:`put_file` does not copy from there."""
+        is_local = isinstance(self.folder, LocalFolder)
+        return PartFolder(root=Path(self.folder.root) if is_local else self.cache)
+
     def check_space(self, num_bytes: int) -> None:
-        """Raise NoSpaceError when ``num_bytes`` more would not fit."""
-        self.folder.check_space(num_bytes)
+        """Require that ``num_bytes`` more fit where parts are kept.
+
+        Raises:
+            NoSpaceError: If they do not fit now.
+            RefusedError: If the whole disk is too small. What a stranger states as a size must not
+                look like a full disk, which ends a run.
+        """
+        folder = LocalFolder(root=str(self.parts.root))
+        folder.check_space(0)
+        total = shutil.disk_usage(folder.root).total
+        if num_bytes > total:
+            raise RefusedError(
+                f"{num_bytes} bytes are more than the whole disk under {folder.root} has.",
+                reason=Reason.FILE_TOO_LARGE,
+            )
+        folder.check_space(num_bytes)
+
+    def remove(self, sha256: str) -> None:
+        """Remove a blob and its cached copy, for good; fine if there is none.
+
+        The caller has made sure that no reader needs it (``hub.eviction``).
+        """
+        self.folder.remove(blob_key(sha256))
+        LocalFolder(root=str(self.cache)).remove(blob_key(sha256))
 
     def exists(self, sha256: str) -> bool:
         """Say whether the blob is stored."""

@@ -70,6 +70,11 @@ class ManifestStore:
             )
         return value
 
+    def keys(self, stage: str) -> list[str]:
+        """Return the keys of a stage's manifests, sorted."""
+        found = self.folder.keys(f"manifests/{stage}")
+        return [key[len("manifests/") : -len(".json")] for key in found if key.endswith(".json")]
+
     def read_if_exists(self, key: str) -> dict[str, Any] | None:
         """Return a manifest or None: one request where ``exists`` and ``read`` would be two."""
         try:

@@ -3,7 +3,9 @@
 Creating is a conditional PUT (``If-None-Match: *``), so of racing writers exactly one wins;
 replacing is a plain PUT, which S3 makes visible whole. Files are always written from a finished
 local file: an exception inside ``fs.open(..., "wb")`` would publish a truncated object
-(seen with s3fs 2026.9). Listings are never cached, other writers are at work. Does I/O.
+(seen with s3fs 2026.9). Listings are never cached, other writers are at work. A writer killed in a
+large upload leaves an invisible multipart upload; the bucket's lifecycle rule
+AbortIncompleteMultipartUpload removes those. Does I/O.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
@@ -21,11 +23,19 @@ from typing import Any
 import fsspec
 
 from ws_pipeline.errors import MissingInputError, NoSpaceError, RefusedError, StorageError
-from ws_pipeline.storage.objects import RESERVE_BYTES, check_key, check_length, check_range
+from ws_pipeline.storage.objects import (
+    ORPHAN_AGE_SECONDS,
+    RESERVE_BYTES,
+    check_key,
+    check_length,
+    check_range,
+)
 
 CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 MAX_ATTEMPTS = 5
+
+_TEMPORARY_PREFIX = "ws-pipeline-object-"
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
@@ -117,7 +127,8 @@ class S3Folder:
         with _s3_errors(uri):
             found = self.filesystem.find(uri)
         strip = len(self.root.removeprefix("s3://")) + 1
-        return sorted(path[strip:] for path in found)
+        # Some servers keep the emptied folder itself as an object, which is no key of ours.
+        return sorted(path[strip:] for path in found if path[strip:].startswith(f"{prefix}/"))
 
     def remove(self, key: str) -> None:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`."""
@@ -128,8 +139,23 @@ class S3Folder:
     @contextlib.contextmanager
     def temporary_path(self) -> Iterator[Path]:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`; in the system's own folder."""
-        with tempfile.TemporaryDirectory(prefix="ws-pipeline-") as folder:
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX) as folder:
             yield Path(folder) / "object"
+
+    def sweep_orphans(self, *, now: float | None = None) -> int:
+        """Remove temporary folders that killed writers left here; return how many.
+
+        Args:
+            now: Seconds since the epoch; the clock's when None.
+        """
+        limit = (time.time() if now is None else now) - ORPHAN_AGE_SECONDS
+        num_swept = 0
+        for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY_PREFIX}*"):
+            with contextlib.suppress(OSError):  # another process swept it, or may not
+                if folder.is_dir() and folder.stat().st_mtime < limit:
+                    shutil.rmtree(folder)
+                    num_swept += 1
+        return num_swept
 
     def check_space(self, num_bytes: int) -> None:
         """See :class:`~ws_pipeline.storage.objects.ObjectFolder`: of the local temporary folder."""

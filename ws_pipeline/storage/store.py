@@ -1,9 +1,8 @@
 """One root, local or S3, with its blobs, manifests, snapshots and tables.
 
 What it is: the one object that the rest of the project is handed. What it is not: configuration
-from the environment (the caller names the root). Opening a local store creates its folder and
-sweeps what killed writers left a day ago. Does
-I/O.
+from the environment (the caller names the root). Opening a store sweeps what killed
+writers left a day ago, downloads a week ago; opening a local one creates its folder. Does I/O.
 """
 
 from collections.abc import Mapping
@@ -55,9 +54,12 @@ class Store:
         """
         folder = _open_folder(str(root), storage_options or {})
         cache = Path.home() / ".cache" / "ws_pipeline" if cache is None else cache
+        blobs = BlobStore(folder=folder, cache=cache)
+        LocalFolder(root=str(blobs.parts.root)).sweep_orphans()
+        blobs.parts.sweep()
         return cls(
             root=folder.root,
-            blobs=BlobStore(folder=folder, cache=cache),
+            blobs=blobs,
             manifests=ManifestStore(folder=folder),
             snapshots=SnapshotStore(folder=folder),
             tables=TableStore(folder=folder),
@@ -70,7 +72,9 @@ def _open_folder(root: str, storage_options: Mapping[str, Any]) -> ObjectFolder:
             raise RefusedError(
                 f"An S3 store needs a bucket, as in s3://bucket/prefix; got {root!r}."
             )
-        return S3Folder.open(root, storage_options)
+        remote = S3Folder.open(root, storage_options)
+        remote.sweep_orphans()
+        return remote
     if "://" in root:
         raise RefusedError(f"A store is a local folder or s3://bucket/prefix; got {root!r}.")
     path = Path(root).expanduser().absolute()
@@ -78,6 +82,4 @@ def _open_folder(root: str, storage_options: Mapping[str, Any]) -> ObjectFolder:
         raise StorageError(f"The store's root must be a folder, but {path} is a file.")
     with disk_errors(f"the store at {path}"):
         path.mkdir(parents=True, exist_ok=True)
-    folder = LocalFolder(root=str(path))
-    folder.sweep_orphans()
-    return folder
+    return LocalFolder(root=str(path))

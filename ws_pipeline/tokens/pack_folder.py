@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from ws_pipeline.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.errors import IntegrityError, MissingInputError, WeightsError
 from ws_pipeline.tokens.manifests import describe_shard, read_sources, read_token_layers
 from ws_pipeline.tokens.records import TOKEN_LAYER_FIELDS
@@ -25,7 +26,6 @@ from ws_pipeline.tokens.shard_format import (
     restore_files,
     write_shard,
 )
-from ws_pipeline.weights.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.weights.checkpoint import SUFFIX, Checkpoint
 from ws_pipeline.weights.layers import plan_checkpoint
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_from_record, layer_to_record

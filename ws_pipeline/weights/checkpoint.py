@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from ws_pipeline.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.errors import HeaderError, MissingInputError, Reason, WeightsError
-from ws_pipeline.weights.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES, numpy_dtype
 from ws_pipeline.weights.header import (
     DEFAULT_LIMITS,

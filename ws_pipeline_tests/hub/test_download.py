@@ -122,6 +122,67 @@ def test_damaged_bytes_are_never_stored_and_tried_again(
     assert download(scripted.endpoint, store, tables)["accepted"].item()
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_part_of_a_killed_process_is_gone_on_with_and_a_damaged_one_fetched_anew(
+    scripted: ScriptedHub, store: Store, is_damaged: bool
+) -> None:
+    data = make_weights()
+    serve_repo(scripted, data)
+    tables = prepare(scripted.endpoint, store, "bert")
+    sha256 = hashlib.sha256(data).hexdigest()
+    with store.blobs.parts.lock(sha256) as part:
+        part.write_bytes(b"?" * 500 if is_damaged else data[:500])
+    scripted.requests.clear()
+    whole = scripted.answer
+
+    def answer(request: Request) -> Response:
+        if request.headers.get("range") != "bytes=500-":
+            return whole(request)
+        headers = {"Content-Range": f"bytes 500-{len(data) - 1}/{len(data)}"}
+        return Response(data[500:], 206, headers=headers)
+
+    scripted.answer = answer
+    assert download(scripted.endpoint, store, tables)["accepted"].item()
+    assert store.blobs.read(sha256) == data
+    ranges = [request.headers.get("range") for request in scripted.requests]
+    assert ranges == (["bytes=500-", None] if is_damaged else ["bytes=500-"])
+    assert list(store.blobs.parts.folder.iterdir()) == []
+
+
+def test_a_part_that_is_whole_is_not_asked_for(scripted: ScriptedHub, store: Store) -> None:
+    data = make_weights()
+    serve_repo(scripted, data)
+    tables = prepare(scripted.endpoint, store, "bert")
+    with store.blobs.parts.lock(hashlib.sha256(data).hexdigest()) as part:
+        part.write_bytes(data)
+    frame = download("http://127.0.0.1:9", store, tables)  # nobody listens there
+    assert frame["accepted"].item()
+
+
+def test_what_a_killed_process_left_of_a_stored_file_goes(
+    scripted: ScriptedHub, store: Store
+) -> None:
+    data = make_weights()
+    serve_repo(scripted, data)
+    tables = prepare(scripted.endpoint, store, "bert")
+    sha256 = store.blobs.put_bytes(data).sha256
+    with store.blobs.parts.lock(sha256) as part:
+        part.write_bytes(data)
+    assert download("http://127.0.0.1:9", store, tables)["accepted"].item()
+    assert not part.exists()
+
+
+def test_a_file_said_to_be_larger_than_the_disk_is_its_own_row(
+    scripted: ScriptedHub, store: Store
+) -> None:
+    serve_repo(scripted, make_weights())
+    repos, selection, headers = prepare(scripted.endpoint, store, "bert")
+    huge = pl.element().struct.with_fields(num_bytes=pl.lit(2**40, dtype=pl.Int64))
+    repos = repos.with_columns(pl.col("files").list.eval(huge))
+    frame = download(scripted.endpoint, store, (repos, selection, headers))
+    assert frame["reason"].item() == "file_too_large"
+
+
 def test_a_hub_that_goes_away_is_a_row_that_is_tried_again(
     scripted: ScriptedHub, store: Store
 ) -> None:

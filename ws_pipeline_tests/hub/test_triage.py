@@ -169,6 +169,27 @@ def test_an_index_that_does_not_keep_its_word_is_refused(
     assert triage_hub(endpoint, store)["zoo/a"]["reason"] == reason
 
 
+@pytest.mark.parametrize(
+    ("cap", "reason"),
+    [
+        ("MAX_MODEL_TENSORS", "header_too_many_tensors"),
+        ("MAX_MODEL_HEADER_BYTES", "header_too_large"),
+    ],
+)
+def test_shards_must_not_add_up_to_more_than_one_model_may_have(
+    hub_folder: Path,
+    endpoint: str,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    cap: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(f"ws_pipeline.hub.triage.{cap}", 1)
+    shards, weight_map = split_model()
+    write_repo(hub_folder, "zoo/a", files=shards | index_file(weight_map))
+    assert triage_hub(endpoint, store)["zoo/a"]["reason"] == reason
+
+
 def header_of(num_tensors: int) -> bytes:
     tensors = {
         f"layers.{n}.weight": {"dtype": "F32", "shape": [1], "data_offsets": [4 * n, 4 * n + 4]}

@@ -2,6 +2,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ws_pipeline.errors import Reason, RefusedError
 from ws_pipeline.hub.weight_files import INDEX, find_weight_files, parse_index
@@ -90,3 +92,34 @@ def test_a_hostile_index_is_refused_with_its_reason(data: bytes, reason: Reason)
     with pytest.raises(RefusedError, match=r"[Tt]he index") as caught:
         parse_index(data, [*SHARDS, "config.json"])
     assert caught.value.reason is reason
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(SHARDS),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    JSON | st.fixed_dictionaries({"weight_map": JSON}), st.binary(max_size=8), st.integers(0, 60)
+)
+def test_any_index_is_a_map_into_the_repo_or_refused(
+    index: object, noise: bytes, place: int
+) -> None:
+    data = json.dumps(index).encode()
+    damaged = data[:place] + noise + data[place + len(noise) :]
+    for raw in (data, damaged):
+        try:
+            weight_map = parse_index(raw, SHARDS)
+        except RefusedError as error:
+            assert error.reason in {Reason.INVALID_INDEX, Reason.UNSAFE_FILE_NAME}  # noqa: PT017
+        else:
+            assert set(weight_map.values()) <= set(SHARDS)
+
+
+def test_an_index_of_nothing_but_brackets_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(RefusedError, match=r"may hold 600000 values, it holds up to \d+ or more"):
+        parse_index(b'{"a":[' + b"[]," * 10**6 + b"1]}", SHARDS)

@@ -122,3 +122,10 @@ def test_a_local_blob_is_linked_from_the_temporary_path_without_a_copy(tmp_path:
         store.blobs.put_file(path)
     assert isinstance(store.blobs.folder, LocalFolder)
     assert store.blobs.local_path(SHA256).stat().st_ino == inode
+
+
+def test_a_store_that_was_emptied_has_no_keys(store: Store) -> None:
+    ref = store.blobs.put_bytes(b"x")
+    assert len(store.blobs.folder.keys("blobs")) == 1
+    store.blobs.remove(ref.sha256)
+    assert store.blobs.folder.keys("blobs") == []

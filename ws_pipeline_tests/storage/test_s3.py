@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,18 @@ def test_an_endpoint_that_does_not_answer_is_one_clear_error(tmp_path: Path) -> 
     store = Store.open("s3://bucket/x", storage_options=options, cache=tmp_path)
     with pytest.raises(StorageError, match=r"object store failed at s3://bucket/x.*Check the endp"):
         store.manifests.read("a/b/c/1")
+
+
+def test_folders_of_killed_writers_are_swept_after_a_day(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = open_s3(s3_server, tmp_path)
+    with store.blobs.temporary_path() as fresh:
+        orphan = fresh.parent.with_name("ws-pipeline-object-orphan")
+        orphan.mkdir()
+        (orphan / "object").write_bytes(b"left")
+        os.utime(orphan, (0, 0))
+        open_s3(s3_server, tmp_path)
+        assert fresh.parent.exists()
+        assert not orphan.exists()

@@ -37,7 +37,9 @@ def refusal(raw: bytes, **limits: int) -> Reason:
 
 @given(
     st.dictionaries(
-        st.text("abcz._0189-/ é", min_size=1, max_size=12),
+        st.text("abcz._0189-/ é", min_size=1, max_size=12).filter(
+            lambda name: ".." not in name.split("/")
+        ),
         st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 4), max_size=4)),
         max_size=6,
     )
@@ -106,7 +108,13 @@ def one(**changes: Any) -> bytes:
     return wrap(json.dumps({"w": fields}), b"\0" * 4)
 
 
+def named(name: str) -> bytes:
+    return wrap(json.dumps({name: entry("F32", [1], 0, 4)}), b"\0" * 4)
+
+
 HOSTILE: dict[str, tuple[bytes, Reason]] = {
+    "a name that climbs": (named("../../etc/x"), Reason.HEADER_BAD_NAME),
+    "a name that climbs backwards": (named("a\\..\\x"), Reason.HEADER_BAD_NAME),
     "no bytes": (b"", Reason.HEADER_TRUNCATED),
     "length word cut": (b"\x01\x00", Reason.HEADER_TRUNCATED),
     "header longer than the file": (wrap("{}")[:-1], Reason.HEADER_TRUNCATED),
@@ -195,24 +203,24 @@ def test_too_many_tensors_are_refused_before_they_are_parsed() -> None:
     many = ",".join(
         f'"{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for i in range(210_000)
     )
-    started = time.monotonic()
+    started = time.process_time()
     assert refusal(wrap("{" + many + "}")) is Reason.HEADER_TOO_MANY_TENSORS
-    assert time.monotonic() - started < 3.0
+    assert time.process_time() - started < 3.0
 
 
 def test_metadata_of_millions_of_keys_is_refused_before_it_is_parsed() -> None:
     many = ",".join(f'"{i}":""' for i in range(10**6))
-    started = time.monotonic()
+    started = time.process_time()
     assert refusal(wrap('{"__metadata__":{' + many + "}}")) is Reason.HEADER_INVALID
-    assert time.monotonic() - started < 3.0
+    assert time.process_time() - started < 3.0
 
 
 def test_a_mixture_of_experts_header_is_read_in_reasonable_time() -> None:
     entries = {f"layers.0.experts.{i}.w1.weight": entry("U8", [1], i, i + 1) for i in range(49_152)}
     raw = wrap(json.dumps(entries), b"\0" * 49_152)
-    started = time.monotonic()
+    started = time.process_time()
     assert len(parse(raw).tensors) == 49_152
-    assert time.monotonic() - started < 10.0
+    assert time.process_time() - started < 10.0
 
 
 def test_limits_can_be_narrowed() -> None:

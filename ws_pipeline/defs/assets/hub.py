@@ -12,10 +12,14 @@ from ws_pipeline.defs.resources import HubResource, PolicyResource, StoreResourc
 from ws_pipeline.defs.step import Step
 from ws_pipeline.hub.crawl import crawl_family
 from ws_pipeline.hub.download import DOWNLOAD_VERSION, download_family
+from ws_pipeline.hub.eviction import DiskBudget
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.selection import select_family
 from ws_pipeline.hub.triage import TRIAGE_VERSION, triage_family
-from ws_pipeline.weights.header import parse_header_record
+from ws_pipeline.storage.manifests import manifest_key
+from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.shards import SHARDS_STAGE, SHARDS_VERSION
+from ws_pipeline.weights.header_pool import parse_header_apart
 
 REPOS = dg.AssetKey(["hub", "repos"])
 HEADERS = dg.AssetKey(["hub", "headers"])
@@ -88,7 +92,7 @@ def headers(
     """
     step = Step.begin(context)
     opened = store.open()
-    frame = triage_family(hub.client(), opened, repos.collect(), parse=parse_header_record)
+    frame = triage_family(hub.client(), opened, repos.collect(), parse=parse_header_apart)
     Ledger(store=opened).record_verdicts(step.partition, "headers", frame)
     return step.finish(
         frame,
@@ -154,7 +158,12 @@ def files(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     step = Step.begin(context)
     opened = store.open()
     frame = download_family(
-        hub.client(), opened, repos.collect(), selection.collect(), headers.collect()
+        hub.client(),
+        opened,
+        repos.collect(),
+        selection.collect(),
+        headers.collect(),
+        budget=_file_budget(opened, store.file_budget_bytes),
     )
     Ledger(store=opened).record_verdicts(step.partition, "files", frame)
     return step.finish(
@@ -162,3 +171,14 @@ def files(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         config_digest=config_digest(FILES, step.partition),
         metadata={"num_bytes": int(frame["num_bytes"].sum() or 0)},
     )
+
+
+def _file_budget(store: Store, max_bytes: int) -> DiskBudget:
+    """Return the budget under which a revision's files may go once its tokens are stored."""
+
+    def has_tokens(hub_id: str, revision: str) -> bool:
+        return store.manifests.exists(manifest_key(SHARDS_STAGE, hub_id, revision, SHARDS_VERSION))
+
+    if not max_bytes:
+        return DiskBudget(None, is_done=has_tokens)
+    return DiskBudget(store, max_bytes=max_bytes, is_done=has_tokens)

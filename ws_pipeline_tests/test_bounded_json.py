@@ -1,13 +1,15 @@
 """JSON from strangers stays within its bounds before and while it is parsed."""
 
 import json
+import re
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ws_pipeline.weights.bounded_json import (
+from ws_pipeline.bounded_json import (
     BoundedJsonError,
     DuplicateKeyError,
     load_json,
@@ -74,3 +76,37 @@ def test_hostile_text_costs_no_more_than_its_length(hostile: bytes) -> None:
     with pytest.raises(BoundedJsonError):
         load(hostile, max_bytes=10**7)
     assert time.monotonic() - started < 3.0
+
+
+@pytest.mark.parametrize("unit", [b'"",', b"[],", b"[", b"1,", b" ", b'{"":{"":"\\""}},'])
+def test_measuring_takes_constant_memory(unit: bytes) -> None:
+    raw = unit * (4_000_000 // len(unit))
+    tracemalloc.start()
+    try:
+        measure_structure(raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8e6  # 256 KiB at a time, with an index and a running depth of 8 bytes each
+
+
+@given(st.binary(max_size=400), st.integers(0, 5000))
+def test_pieces_count_like_one(noise: bytes, padding: int) -> None:
+    raw = b"[" * (padding % 7) + b" " * padding + noise
+    skeleton = re.sub(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', b"", raw, flags=re.DOTALL)
+    found = measure_structure(raw)
+    assert found.num_objects == skeleton.count(b"{")
+    assert found.num_containers == skeleton.count(b"{") + skeleton.count(b"[")
+    assert (found.num_colons, found.num_commas) == (skeleton.count(b":"), skeleton.count(b","))
+    assert found.has_long_number == bool(re.search(rb"[0-9]{21}", skeleton))
+
+
+def test_a_long_number_on_the_edge_of_two_pieces_is_seen() -> None:
+    for edge in range(4080, 4100):
+        assert measure_structure(b" " * edge + b"1" * 21).has_long_number
+        assert not measure_structure(b" " * edge + b"1" * 20).has_long_number
+
+
+def test_more_values_than_allowed_are_refused_before_they_are_built() -> None:
+    with pytest.raises(BoundedJsonError, match="may hold 10 values, it holds up to 11"):
+        load_json(b"[0,0,0,0,0,0,0,0,0,0]", max_bytes=99, max_depth=2, max_values=10)

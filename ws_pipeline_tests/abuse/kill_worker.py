@@ -1,0 +1,55 @@
+"""A warm process that forks a crawler per request, for a test to kill: ``python -m ...``.
+
+A line on stdin is a JSON request; the answer is a line with the child's process id, and after an
+empty line one with the status it ended with. Forking makes a start cost milliseconds instead of a
+second.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.download import download_family
+from ws_pipeline.hub.selection import SelectionPolicy, select_family
+from ws_pipeline.hub.triage import triage_family
+from ws_pipeline.storage.store import Store
+from ws_pipeline.weights.header_pool import parse_header_apart
+
+
+def store_family(request: dict[str, Any]) -> None:
+    """Triage and download one family into a store, as the assets do."""
+    client = HubClient(request["endpoint"])
+    store = Store.open(
+        request["root"], storage_options=request["options"], cache=Path(request["cache"])
+    )
+    repos = pl.read_parquet(request["repos"])
+    headers = triage_family(client, store, repos, parse=parse_header_apart)
+    selection = select_family(repos, headers, SelectionPolicy())
+    files = download_family(client, store, repos, selection, headers)
+    assert files["accepted"].all(), files
+    store.tables.write("hub/files/mlp", files.drop("reused"))
+
+
+def main() -> None:
+    print("ready", flush=True)  # noqa: T201 - the protocol
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                store_family(json.loads(line))
+                status = 0
+            finally:
+                os._exit(status)
+        print(child, flush=True)  # noqa: T201 - the protocol
+        sys.stdin.readline()  # the test is done with killing: from here the id may be used anew
+        print(os.waitpid(child, 0)[1], flush=True)  # noqa: T201 - the protocol
+
+
+if __name__ == "__main__":
+    main()
