@@ -395,7 +395,8 @@ def test_steps_that_failed_are_the_commands_failure() -> None:
         asset="hub/files",
         partition="bert",
         state="failed",
-        detail="ws_pipeline.errors.NoSpaceError: The disk is full: free some.",
+        detail="The disk is full: free some.",
+        reason="no_space",
     )
     lineage.raise_failures([good])
     sentence = r"1 of 2 steps failed, .*\[bert\]: The disk is full: free some\. See"

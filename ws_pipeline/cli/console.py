@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ws_pipeline import errors
 from ws_pipeline.defs.outcomes import StepOutcome
 
 FILE_WIDTH = 1000
@@ -134,18 +133,8 @@ def describe_outcome(outcome: StepOutcome) -> str:
     counts = f"{outcome.num_rows} rows" if outcome.num_rows else ""
     if outcome.num_processed or outcome.num_reused:
         counts += f", {outcome.num_processed} new, {outcome.num_reused} kept"
-    _, detail = split_error(outcome.detail)
-    parts = [mark, escape(name), counts, f"{outcome.seconds:.1f} s", escape(detail)]
+    parts = [mark, escape(name), counts, f"{outcome.seconds:.1f} s", escape(outcome.detail)]
     return "  ".join(part for part in parts if part)
-
-
-def split_error(detail: str) -> tuple[type[errors.WsPipelineError], str]:
-    """Return kind and sentence of an error that Dagster wrote as ``module.Kind: sentence``."""
-    name, _, sentence = detail.removeprefix(f"{errors.__name__}.").partition(": ")
-    kind = getattr(errors, name, None) if name.isidentifier() else None
-    if isinstance(kind, type) and issubclass(kind, errors.WsPipelineError):
-        return kind, sentence
-    return errors.WsPipelineError, detail
 
 
 def count_values(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, int]:

@@ -14,10 +14,10 @@ from ws_pipeline.cli.arguments import (
     add_command,
     find_home,
 )
-from ws_pipeline.cli.console import ConsoleReporter, out, print_table, split_error, wide
+from ws_pipeline.cli.console import ConsoleReporter, out, print_table, wide
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.defs.outcomes import StepOutcome
-from ws_pipeline.errors import WsPipelineError
+from ws_pipeline.errors import Reason, WsPipelineError
 
 PANEL = "Lineage"
 
@@ -177,9 +177,9 @@ def raise_failures(outcomes: Sequence[StepOutcome]) -> None:
         return
     first = failed[0]
     name = first.asset + (f"[{first.partition}]" if first.partition else "")
-    kind, detail = split_error(first.detail or "no message")
+    detail = first.detail or "no message"
     raise WsPipelineError(
         f"{len(failed)} of {len(outcomes)} steps failed, first {name}: {detail.rstrip('.')}. "
         "See the run's log with ws-pipeline ui, mend the cause and run the same command again.",
-        reason=kind.reason,
+        reason=Reason(first.reason or Reason.INTERNAL),
     )

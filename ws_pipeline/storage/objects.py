@@ -234,8 +234,8 @@ class LocalFolder:
         free = shutil.disk_usage(folder).free
         if free < num_bytes + RESERVE_BYTES:
             raise NoSpaceError(
-                f"The disk under {folder} has {free / 1e6:.0f} MB free, but {num_bytes / 1e6:.0f} "
-                f"MB plus a reserve of {RESERVE_BYTES / 1e6:.0f} MB are needed. "
+                f"The disk under {folder} has {free / 1e6:.1f} MB free; to write "
+                f"{num_bytes / 1e6:.1f} MB and leave {RESERVE_BYTES / 1e6:.0f} MB, more is needed. "
                 "Free some space or point --home at a larger disk, then run again."
             )
 

@@ -30,7 +30,7 @@ def test_a_disk_below_the_reserve_is_refused_before_anything_is_written(
     full = Usage(100, 95, objects.RESERVE_BYTES + 10)
     monkeypatch.setattr(objects.shutil, "disk_usage", lambda _: full)
     store.blobs.put_bytes(b"0123456789")
-    with pytest.raises(NoSpaceError, match=r"MB free, but .* are needed. Free some space or point"):
+    with pytest.raises(NoSpaceError, match=r"MB free; .* more is needed. Free some space or point"):
         store.blobs.put_bytes(b"0123456789!")
     assert len(store.blobs.folder.keys("blobs")) == 1
 
