@@ -67,6 +67,7 @@ def model(  # noqa: PLR0917 - Dagster passes config and resources by name
         module="ws_pipeline.backbone.train",
         arguments=["--job", str(job_path)],
         num_processes=config.num_processes,
+        env={"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"},
     )
     reported = invocation.get_materialize_result()
     weights = out_dir / "model" / "model.safetensors"
