@@ -496,6 +496,23 @@ def test_services_run_until_the_block_ends_and_leave_no_child_behind(tmp_path: P
         os.killpg(group, 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_services_stop_by_signal_even_where_a_shell_had_it_ignored(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        services = [make_service(tmp_path, LISTENS, find_port())]
+        with pytest.raises(KeyboardInterrupt), start_services(services) as processes:
+            group = processes[0].pid
+            signal.raise_signal(number)
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+
+
 def test_a_service_that_dies_is_named_with_its_log(tmp_path: Path) -> None:
     service = make_service(tmp_path, "print('why', flush=True); raise SystemExit(3)", find_port())
     with start_services([service]) as processes:

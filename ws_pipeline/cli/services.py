@@ -132,7 +132,8 @@ def check_port(port: int, option: str) -> None:
 def start_services(services: Sequence[Service]) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Start the services, each in a process group of its own, and stop all of them at the end."""
     processes: list[subprocess.Popen[bytes]] = []
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell's `&` starts us with SIGINT ignored.
+    before = {n: signal.signal(n, _interrupt) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         for service in services:
             service.log.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +152,8 @@ def start_services(services: Sequence[Service]) -> Iterator[list["subprocess.Pop
         yield processes
     finally:
         stop_processes(processes)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:
