@@ -500,17 +500,22 @@ def test_services_run_until_the_block_ends_and_leave_no_child_behind(tmp_path: P
 def test_services_stop_by_signal_even_where_a_shell_had_it_ignored(
     tmp_path: Path, number: signal.Signals
 ) -> None:
+    groups: list[int] = []
+
+    def serve_until_signalled() -> None:
+        with start_services([make_service(tmp_path, LISTENS, find_port())]) as processes:
+            groups.append(processes[0].pid)
+            signal.raise_signal(number)
+
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        services = [make_service(tmp_path, LISTENS, find_port())]
-        with pytest.raises(KeyboardInterrupt), start_services(services) as processes:
-            group = processes[0].pid
-            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            serve_until_signalled()
         assert signal.getsignal(number) == signal.SIG_IGN
     finally:
         signal.signal(number, before)
     with pytest.raises(ProcessLookupError):
-        os.killpg(group, 0)
+        os.killpg(groups[0], 0)
 
 
 def test_a_service_that_dies_is_named_with_its_log(tmp_path: Path) -> None:
