@@ -38,21 +38,26 @@ def lineage_edges(repos: pl.DataFrame) -> pl.DataFrame:
 
 
 def lineage_roots(repos: pl.DataFrame) -> pl.DataFrame:
-    """Return each repo's lineage group (ROOT_SCHEMA), named by its earliest created member.
+    """Return each repo's lineage group (ROOT_SCHEMA), named by the member all others descend from.
 
-    Repos that claim the same unknown base are one group. Cycles are fine: a group is a connected
-    component. Adding a repo never renames a group unless it is older than all of its members or
-    joins two groups.
+    Of several that descend from no other, or of a circle, the earliest created names the group: a
+    tree's name does not hang on dates, which a copied folder changes. Repos that claim the same
+    unknown base are one group. Cycles are fine: a group is a connected component. Adding a repo
+    never renames a group unless it is a base of its members or joins two groups.
 
     Args:
         repos: ``hub/repos`` tables, concatenated; refused repos and tombstones count too.
     """
     rows = _distinct_repos(repos)
     groups = _Groups()
+    children = set()
     for child, parent, parent_name, _, _ in [*_claims(rows), *_identities(rows)]:
         groups.join(child, parent or f"name:{parent_name.lower()}")
+        if parent:
+            children.add(child)
     roots: dict[str, str] = {}
-    for row in rows:  # oldest first: the first one seen names its group
+    # Bases first, of those the oldest: the first one seen names its group.
+    for row in sorted(rows, key=lambda row: row["hub_id"] in children):
         roots.setdefault(groups.find(row["hub_id"]), row["hub_id"])
     data = [(row["hub_id"], roots[groups.find(row["hub_id"])]) for row in rows]
     return pl.DataFrame(data, schema=ROOT_SCHEMA, orient="row").sort("hub_id")

@@ -43,6 +43,11 @@ def test_a_chain_has_the_root_of_its_oldest_member() -> None:
     }
 
 
+def test_a_tree_is_named_by_its_base_whatever_the_dates() -> None:
+    base, child, grandchild = repo(3), repo(1, "zoo/3"), repo(2, "zoo/1")
+    assert set(roots(base, child, grandchild).values()) == {"id3"}
+
+
 def test_cycles_and_claims_of_oneself_are_fine() -> None:
     assert roots(repo(1, "zoo/2"), repo(2, "zoo/1"), repo(3, "zoo/3")) == {
         "id1": "id1",
