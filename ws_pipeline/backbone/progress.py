@@ -5,6 +5,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ws_pipeline.progress import hides_bars
+
 
 class ProgressBar:
     """A bar over all steps of a job, resumed ones included.
@@ -16,7 +18,7 @@ class ProgressBar:
 
     def __init__(self, num_steps: int, *, main: bool) -> None:
         self._bar: "tqdm[Any]" = tqdm(
-            total=num_steps, desc="backbone", unit="step", disable=None if main else True
+            total=num_steps, desc="backbone", unit="step", disable=hides_bars() if main else True
         )
 
     def start(self, step: int) -> None:

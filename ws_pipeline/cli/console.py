@@ -3,19 +3,23 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.control import Control
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import ControlType
 from rich.table import Table
 
 from ws_pipeline.defs.outcomes import StepOutcome
+from ws_pipeline.progress import show_bars
 
 FILE_WIDTH = 1000
 """Columns of a table that no terminal cuts: a piped row is one line."""
+ERASE_LINE = Control((ControlType.ERASE_IN_LINE, 2))
 STATE_MARKS = {"done": "[green]done[/green]", "failed": "[red]failed[/red]"}
 
 
@@ -77,25 +81,19 @@ def _show(value: object) -> str:
 class ConsoleReporter:
     """Shows what runs now, and keeps a line for each step that did something.
 
-    Unchanged steps are counted, not listed: a second run has nothing else.
+    On a terminal, the bars of long steps are drawn below. Unchanged steps are counted, not listed:
+    a second run has nothing else.
     """
 
     def __init__(self) -> None:
         self._console = err()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task: TaskID | None = None
+        self._bars = ExitStack()
         self._last_failure = ""
         self.num_unchanged = 0
 
     def __enter__(self) -> "ConsoleReporter":
-        self._progress.start()
+        if self._console.is_terminal:
+            self._bars.enter_context(show_bars())
         return self
 
     def __exit__(
@@ -104,15 +102,20 @@ class ConsoleReporter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._clear_line()
+        self._bars.close()
         if self.num_unchanged:
             self._console.print(f"unchanged  {self.num_unchanged} steps", style="dim")
 
+    def _clear_line(self) -> None:
+        if self._console.is_terminal:
+            self._console.control(Control.move_to_column(0), ERASE_LINE)
+
     def started(self, title: str) -> None:
-        """See ``operations.Reporter``."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(escape(title), total=None)
+        """See ``operations.Reporter``. A bar or the outcome then takes the title's line."""
+        if self._console.is_terminal:
+            self._clear_line()
+            self._console.print(escape(title), style="dim", end="")
 
     def finished(self, outcome: StepOutcome) -> None:
         """See ``operations.Reporter``."""
@@ -123,6 +126,7 @@ class ConsoleReporter:
             outcome = replace(outcome, detail="the same")  # as a full disk fails every step
         elif outcome.state == "failed":
             self._last_failure = outcome.detail
+        self._clear_line()
         self._console.print(describe_outcome(outcome))
 
 

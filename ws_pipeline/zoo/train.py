@@ -26,6 +26,7 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
+from ws_pipeline.progress import hides_bars
 from ws_pipeline.zoo.config import FORMAT_VERSION, GridConfig, ZooConfig, digest_of
 from ws_pipeline.zoo.datasets import load_dataset
 from ws_pipeline.zoo.grid import ModelPlan, plan_zoo
@@ -95,7 +96,7 @@ def train_zoo(
     (folder / POPULATIONS_FOLDER).mkdir(parents=True, exist_ok=True)
     total = sum(plan.num_epochs for population in plans.values() for plan in population)
     seconds: dict[str, float] = {}
-    hide = None if show_progress is None else not show_progress
+    hide = hides_bars() if show_progress is None else not show_progress
     stop = threading.Event()
     with tqdm(total=total, desc=f"zoo {config.name}", unit="model-epoch", disable=hide) as bar:
 
