@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
+from ws_pipeline.defs.abandoned import driver_tags, end_abandoned_runs
 from ws_pipeline.defs.failures import (
     Failure,
     describe_run_failure,
@@ -55,6 +56,7 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     with quiet_dagster():
         ref = InstanceRef.from_dir(str(folder), overrides=_QUIET)
         with dg.DagsterInstance.from_ref(ref) as instance:
+            end_abandoned_runs(instance)
             yield instance
 
 
@@ -118,6 +120,7 @@ def execute(
         asset_selection=keys,
         partition_key=partition or None,
         raise_on_error=False,
+        tags=driver_tags(),
         run_config={
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             **(run_config or {}),
