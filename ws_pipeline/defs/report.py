@@ -11,6 +11,7 @@ import polars as pl
 from ws_pipeline.backbone.history import read_history
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS
 from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.runs import TRAINED, find_model
 from ws_pipeline.evaluation.report_input import DROPPED_SCHEMA, LOSS_SCHEMA, ReportInput
@@ -22,7 +23,8 @@ from ws_pipeline.storage.store import Store
 def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInput:
     """Put together the report on the first recipe of the results, with the others beside it."""
     chosen = recipe(str(results["recipe"][0]))
-    corpus = store.tables.scan(table_key(SPLITS)).collect()
+    splits = store.tables.scan(table_key(SPLITS)).collect()
+    corpus = read_held_out(home, store, chosen.name, splits)
     model_dir = find_model(home, chosen.name)
     embeddings = store.tables.scan(table_key(EMBEDDINGS, chosen.name))
     return ReportInput(

@@ -10,6 +10,7 @@ from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.assets.hub import REPOS
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
+from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, StoreResource
 from ws_pipeline.defs.runs import load_backbones
@@ -35,13 +36,14 @@ _LAYERS = dg.AssetIn(LAYERS, partition_mapping=dg.AllPartitionMapping())
     group_name="evaluation",
     kinds={"numpy", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="1",
+    code_version="2",
 )
-def properties(
+def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
     embeddings: pl.LazyFrame,
     layers: pl.LazyFrame,
+    home: HomeResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[Any]:
     """Ridge probes for accuracy and generalisation gap on lineages that were never trained on.
@@ -53,17 +55,17 @@ def properties(
 
     step = Step.begin(context)
     chosen = recipe(step.partition)
+    opened = store.open()
     done = evaluate_properties(
-        splits.collect(),
+        read_held_out(home.folder, opened, chosen.name, splits.collect()),
         representations(embeddings.collect()),
         layers.collect(),
         recipe=chosen.name,
         config=chosen.evaluation,
         training_seed=chosen.training.seed,
     )
-    tables = store.open().tables
     for name in ("predictions", "probes", "missing"):
-        tables.write(f"evaluation/properties_{name}/{chosen.name}", getattr(done, name))
+        opened.tables.write(f"evaluation/properties_{name}/{chosen.name}", getattr(done, name))
     return step.finish(
         done.results,
         config_digest=config_digest(PROPERTIES, step.partition),
@@ -83,14 +85,16 @@ def properties(
     group_name="evaluation",
     kinds={"numpy", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="1",
+    code_version="2",
 )
-def retrieval(
+def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
     embeddings: pl.LazyFrame,
     layers: pl.LazyFrame,
     repos: pl.LazyFrame,
+    home: HomeResource,
+    store: StoreResource,
 ) -> dg.MaterializeResult[Any]:
     """Recall@k of relatives from held-out models: parent, child, lineage, family."""
     from ws_pipeline.evaluation.retrieval import evaluate_retrieval
@@ -98,7 +102,7 @@ def retrieval(
     step = Step.begin(context)
     chosen = recipe(step.partition)
     results = evaluate_retrieval(
-        splits.collect(),
+        read_held_out(home.folder, store.open(), chosen.name, splits.collect()),
         representations(embeddings.collect()),
         layers.collect(),
         lineage_edges(repos.collect()),
@@ -121,7 +125,7 @@ def retrieval(
     group_name="evaluation",
     kinds={"pytorch", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="1",
+    code_version="2",
 )
 def reconstruction(
     context: dg.AssetExecutionContext,
@@ -136,7 +140,7 @@ def reconstruction(
     step = Step.begin(context)
     chosen = recipe(step.partition)
     opened = store.open()
-    corpus = splits.collect()
+    corpus = read_held_out(home.folder, opened, chosen.name, splits.collect())
     held_out = corpus.filter(pl.col("split") == "test")
     window = chosen.training.window_size
     errors = {
