@@ -9,7 +9,6 @@ JSON; nothing is pickled.
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ws_pipeline.errors import NoSpaceError
+from ws_pipeline.storage.objects import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -177,12 +177,6 @@ def _write_json(path: Path, value: object) -> None:
 
 def _digests(folder: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's sha256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_verified(folder: Path) -> dict[str, Any] | None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from ws_pipeline.backbone.checkpoints import CheckpointFolder, file_sha256, publish_folder
+from ws_pipeline.backbone.checkpoints import CheckpointFolder, publish_folder
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.errors import ConfigError
+from ws_pipeline.storage.objects import file_sha256
 
 MODEL_FOLDER = "model"
 RECORD_FILE = "training.json"

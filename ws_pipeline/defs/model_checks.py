@@ -3,7 +3,6 @@
 Belongs here: what costs more than a table scan. Torch is imported when the check runs.
 """
 
-import hashlib
 import math
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from ws_pipeline.defs.checks import IDENTITY, blocking_check, verdict
 from ws_pipeline.defs.partitions import families, recipes
 from ws_pipeline.defs.resources import HomeResource, StoreResource
 from ws_pipeline.defs.runs import find_model
+from ws_pipeline.storage.objects import file_sha256
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.shards import unpack_model
 
@@ -56,18 +56,13 @@ def _changed_files(store: Store, row: dict[str, str]) -> list[str]:
     digests = {file["path"]: file["sha256"] for file in before}
     with tempfile.TemporaryDirectory() as folder:
         paths = unpack_model(store, store.manifests.read(row["manifest"]), Path(folder))
-        after = {str(path.relative_to(folder)): _sha256(path) for path in paths}
+        after = {str(path.relative_to(folder)): file_sha256(path) for path in paths}
     weights = {name for name in digests if name.endswith(".safetensors")}
     return sorted(
         f"{row['repo_id']}/{name}"
         for name in weights | set(after)
         if digests.get(name) != after.get(name)
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @blocking_check(asset=MODEL, partitions_def=recipes)

@@ -111,6 +111,12 @@ def hash_file(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), num_bytes
 
 
+def file_sha256(path: Path) -> str:
+    """Return a file's sha256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
 def disk_errors(what: str) -> Iterator[None]:
     """Turn a full disk into NoSpaceError and other OS errors into StorageError.

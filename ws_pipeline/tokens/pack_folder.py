@@ -6,7 +6,6 @@ last: a folder without it is not complete. No hub, no store.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import polars as pl
 
 from ws_pipeline.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.errors import IntegrityError, MissingInputError, WeightsError
+from ws_pipeline.storage.objects import file_sha256
 from ws_pipeline.tokens.manifests import describe_shard, read_sources, read_token_layers
 from ws_pipeline.tokens.records import TOKEN_LAYER_FIELDS
 from ws_pipeline.tokens.shard_format import (
@@ -74,10 +74,10 @@ def pack_path(path: Path, out: Path) -> dict[str, Any]:
         **SHARD_METADATA,
         **describe_shard(checkpoint, token_layers),
         "shard": {
-            "sha256": _hash_file(out / SHARD_NAME),
+            "sha256": file_sha256(out / SHARD_NAME),
             "num_bytes": (out / SHARD_NAME).stat().st_size,
         },
-        "layers_sha256": _hash_file(out / LAYERS_NAME),
+        "layers_sha256": file_sha256(out / LAYERS_NAME),
     }
     with _replacing(out / MANIFEST_NAME) as partial:
         partial.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
@@ -143,7 +143,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (BoundedJsonError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path} is not a tokens manifest: {error}.") from error
     for name, digest in digests.items():
-        if not (folder / name).is_file() or _hash_file(folder / name) != digest:
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise IntegrityError(f"{folder / name} is not the file its manifest names; pack again.")
     return dict(manifest)
 
@@ -159,8 +159,3 @@ def _replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
