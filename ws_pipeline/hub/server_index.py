@@ -91,7 +91,7 @@ class HubFolder:
         known = self._read.get(repo_id)
         if known is not None and known.scan == scan and known.is_settled:
             return known
-        repo = RepoFolder.read(repo_id, folder, scan, self._cache)
+        repo = RepoFolder.read(repo_id, folder, scan, self._cache, before=known)
         self._read[repo_id] = repo
         return repo
 

@@ -36,6 +36,8 @@ MAX_CONFIG_BYTES = 4 * 1024 * 1024
 SETTLED_NS = 2 * 10**9
 """A file younger than this may change again without a new mtime, so what was read is not kept."""
 
+NS_PER_MS = 10**6
+
 DigestCache = MutableMapping[Path, tuple[RepoFile, FileDigest]]
 
 
@@ -44,6 +46,9 @@ class RepoFolder:
     """A repo as its folder stood at one scan.
 
     Digests, and the revision with them, are lazy and thread-safe.
+
+    Attributes:
+        modified_ns: When the folder last changed; later than in any reading before this one.
     """
 
     repo_id: str
@@ -54,12 +59,20 @@ class RepoFolder:
     settings: dict[str, Any]
     cache: DigestCache
     read_ns: int
+    modified_ns: int
     _digests: dict[str, FileDigest] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def read(cls, repo_id: str, folder: Path, scan: FolderScan, cache: DigestCache) -> "RepoFolder":
-        """Read what the files say of the repo; no digests yet."""
+    def read(
+        cls,
+        repo_id: str,
+        folder: Path,
+        scan: FolderScan,
+        cache: DigestCache,
+        before: "RepoFolder | None" = None,
+    ) -> "RepoFolder":
+        """Read what the files say of the repo, and when it changed since `before`; no digests."""
         names = {file.path for file in scan.files}
         card = _read_start(folder / "README.md", MAX_FRONT_MATTER_BYTES, names)
         config = _read_start(folder / "config.json", MAX_CONFIG_BYTES, names)
@@ -73,6 +86,7 @@ class RepoFolder:
             settings=parse_json_object(settings or b"{}"),
             cache=cache,
             read_ns=time.time_ns(),
+            modified_ns=_modified_ns(scan, before),
         )
 
     @property
@@ -132,7 +146,7 @@ class RepoFolder:
     @property
     def last_modified(self) -> str:
         """ISO time of the last change in the folder, unless the settings say otherwise."""
-        return str(self.settings.get("lastModified") or format_time(self.scan.newest_ns))
+        return str(self.settings.get("lastModified") or format_time(self.modified_ns))
 
     @property
     def digests(self) -> dict[str, FileDigest]:
@@ -157,6 +171,19 @@ class RepoFolder:
         if time.time_ns() - max(file.mtime_ns, file.ctime_ns) > SETTLED_NS:
             self.cache[path] = (file, digest)
         return digest
+
+
+def _modified_ns(scan: FolderScan, before: RepoFolder | None) -> int:
+    """Time of the last change, at the listing's resolution.
+
+    File systems stamp by a clock that stands still for milliseconds, and listings show no more:
+    two changes within one tick still have to be two moments, or the second would go unseen.
+    """
+    if before is None:
+        return scan.newest_ns
+    if before.scan == scan:
+        return before.modified_ns
+    return max(scan.newest_ns, before.modified_ns + NS_PER_MS)
 
 
 def _path_of(file: RepoFile) -> str:

@@ -166,11 +166,14 @@ def test_changed_content_is_a_new_revision_and_the_old_one_is_gone(
 
 def test_a_file_rewritten_in_place_with_the_same_size_is_seen(client: Client, hub: Path) -> None:
     notes = hub / "lab/one/extra/notes.txt"
-    before = client.json("/api/models/lab/one")["sha"]
+    before = client.json("/api/models/lab/one")
     status = notes.stat()
     notes.write_text("NOTES\n")
     os.utime(notes, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert client.json("/api/models/lab/one")["sha"] != before
+    after = client.json("/api/models/lab/one")
+    assert after["sha"] != before["sha"]
+    assert after["lastModified"] > before["lastModified"]
+    assert client.json("/api/models/lab/one")["lastModified"] == after["lastModified"]
 
 
 def test_a_deleted_file_moves_last_modified(client: Client, hub: Path) -> None:
