@@ -32,6 +32,11 @@ class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The home, absolute."""
         return Path(self.path or os.environ.get("WS_HOME") or DEFAULT_HOME).expanduser().absolute()
 
+    @property
+    def data_folder(self) -> Path:
+        """Where data sets lie that do not ship with the dependencies: $WS_DATA, else home/data."""
+        return Path(os.environ.get("WS_DATA") or self.folder / "data").expanduser().absolute()
+
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The store: a folder or an S3 prefix."""

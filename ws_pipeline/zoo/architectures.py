@@ -1,13 +1,11 @@
-"""The architectures of the zoos: how each is built, called, described and named in a file.
+"""The architectures of the zoos: how each is called, described and named in a file.
 
-The transformers are transformers' own classes with eager attention and no dropout, so their repos
-load with ``from_pretrained``. Eager attention takes any additive mask, which keeps transformers'
-mask making (data-dependent, hence not for vmap) out of the forward pass. No I/O but
-:func:`load_model`.
+Not here: how their modules are put together (``builders``). The transformers use eager attention,
+which takes any additive mask: that keeps transformers' own mask making (it looks at the data, hence
+is not for vmap) out of the forward pass. No I/O but :func:`load_model`.
 """
 
 import json
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +18,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ws_pipeline.errors import ConfigError, MissingInputError
+from ws_pipeline.zoo.builders import (
+    build_bert,
+    build_cnn,
+    build_gpt2,
+    build_mlp,
+    build_resnet18,
+    build_vit,
+)
 from ws_pipeline.zoo.config import Size
-from ws_pipeline.zoo.datasets import PAD_ID, Dataset, LabelledDataset, TextDataset
-from ws_pipeline.zoo.modules import Cnn, Mlp
+from ws_pipeline.zoo.datasets.dataset import Dataset, TextDataset
+from ws_pipeline.zoo.modules import Cnn, Mlp, ResNet18
 
 Inputs = Literal["images", "windows", "text"]
 
@@ -52,86 +58,6 @@ class Architecture:
     head: str
 
 
-def _build_mlp(sizes: Mapping[str, Any], dataset: LabelledDataset) -> nn.Module:
-    input_size = dataset.train_inputs.shape[-1] ** 2
-    return Mlp(input_size=input_size, num_labels=dataset.num_labels, **sizes)
-
-
-def _build_cnn(sizes: Mapping[str, Any], dataset: LabelledDataset) -> nn.Module:
-    image_size = dataset.train_inputs.shape[-1]
-    return Cnn(image_size=image_size, num_labels=dataset.num_labels, **sizes)
-
-
-def _initializer_range(width: int) -> float:
-    """Standard deviation of initial weights.
-
-    The classes' default of 0.02 is made for a width of 768; a tiny model that starts so small
-    spends its whole training on a plateau.
-    """
-    return round(0.5 / math.sqrt(width), 4)
-
-
-def _build_vit(sizes: Mapping[str, Any], dataset: LabelledDataset) -> nn.Module:
-    from transformers import ViTConfig, ViTForImageClassification
-
-    config = cast("Any", ViTConfig)(
-        hidden_size=sizes["width"],
-        num_hidden_layers=sizes["num_layers"],
-        num_attention_heads=sizes["num_heads"],
-        intermediate_size=sizes["mlp_size"],
-        patch_size=sizes["patch_size"],
-        image_size=dataset.train_inputs.shape[-1],
-        num_channels=1,
-        num_labels=dataset.num_labels,
-        initializer_range=_initializer_range(sizes["width"]),
-        attn_implementation="eager",
-    )
-    return cast("nn.Module", ViTForImageClassification(config))
-
-
-def _build_bert(sizes: Mapping[str, Any], dataset: LabelledDataset) -> nn.Module:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    config = cast("Any", BertConfig)(
-        vocab_size=dataset.vocab_size,
-        hidden_size=sizes["width"],
-        num_hidden_layers=sizes["num_layers"],
-        num_attention_heads=sizes["num_heads"],
-        intermediate_size=sizes["mlp_size"],
-        max_position_embeddings=sizes["context"],
-        num_labels=dataset.num_labels,
-        pad_token_id=PAD_ID,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=_initializer_range(sizes["width"]),
-        attn_implementation="eager",
-    )
-    return cast("nn.Module", BertForSequenceClassification(config))
-
-
-def _build_gpt2(sizes: Mapping[str, Any], dataset: TextDataset) -> nn.Module:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = cast("Any", GPT2Config)(
-        vocab_size=dataset.vocab_size,
-        n_embd=sizes["width"],
-        n_layer=sizes["num_layers"],
-        n_head=sizes["num_heads"],
-        n_inner=sizes["mlp_size"],
-        n_positions=sizes["context"],
-        activation_function="gelu_pytorch_tanh",  # the same function as gelu_new, in one kernel
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=PAD_ID,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        initializer_range=_initializer_range(sizes["width"]),
-        attn_implementation="eager",
-    )
-    return cast("nn.Module", GPT2LMHeadModel(config))
-
-
 @cache
 def _causal_mask(context: int) -> Tensor:
     """Additive mask ``(1, 1, context, context)``: 0 to the past and self, lowest to the future."""
@@ -153,7 +79,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             inputs="images",
             library="pytorch",
             pipeline_tag="image-classification",
-            build=_build_mlp,
+            build=build_mlp,
             arguments=lambda inputs: {"images": inputs},
             head="layers.-1.",
         ),
@@ -162,16 +88,25 @@ ARCHITECTURES: dict[str, Architecture] = {
             inputs="images",
             library="pytorch",
             pipeline_tag="image-classification",
-            build=_build_cnn,
+            build=build_cnn,
             arguments=lambda inputs: {"images": inputs},
             head="fc2.",
+        ),
+        Architecture(
+            name="resnet18",
+            inputs="images",
+            library="pytorch",
+            pipeline_tag="image-classification",
+            build=build_resnet18,
+            arguments=lambda inputs: {"images": inputs},
+            head="fc.",
         ),
         Architecture(
             name="vit",
             inputs="images",
             library="transformers",
             pipeline_tag="image-classification",
-            build=_build_vit,
+            build=build_vit,
             arguments=lambda inputs: {"pixel_values": inputs},
             head="classifier.",
         ),
@@ -180,7 +115,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             inputs="windows",
             library="transformers",
             pipeline_tag="text-classification",
-            build=_build_bert,
+            build=build_bert,
             arguments=lambda inputs: {"input_ids": inputs},
             head="classifier.",
         ),
@@ -189,7 +124,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             inputs="text",
             library="transformers",
             pipeline_tag="text-generation",
-            build=_build_gpt2,
+            build=build_gpt2,
             arguments=_gpt2_arguments,
             head="",  # tied to the embedding,
         ),
@@ -245,7 +180,7 @@ def run_module(architecture: str, module: nn.Module, inputs: Tensor) -> Tensor:
 
 def describe_module(module: nn.Module, architecture: str) -> str:
     """Write the module's config.json: transformers' own, or all sizes of ours."""
-    if isinstance(module, Mlp | Cnn):
+    if isinstance(module, Mlp | Cnn | ResNet18):
         shape: dict[str, Any] = {
             "architectures": [type(module).__name__],
             "model_type": architecture,
@@ -268,7 +203,7 @@ def published_names(module: nn.Module) -> dict[str, str]:
     persistent = module.state_dict()
     names = [name for name, _ in module.named_parameters()]
     names += [name for name, _ in module.named_buffers() if name in persistent]
-    if isinstance(module, Mlp | Cnn):
+    if isinstance(module, Mlp | Cnn | ResNet18):
         return {name: name for name in names}
     from transformers.core_model_loading import revert_weight_conversion
 
@@ -287,7 +222,7 @@ def load_model(folder: Path) -> nn.Module:
     if not path.is_file():
         raise MissingInputError(f"{folder} must hold a config.json, it does not.")
     config = json.loads(path.read_text(encoding="utf-8"))
-    classes: dict[str, type[nn.Module]] = {"Mlp": Mlp, "Cnn": Cnn}
+    classes: dict[str, type[nn.Module]] = {"Mlp": Mlp, "Cnn": Cnn, "ResNet18": ResNet18}
     name = config["architectures"][0]
     if name not in classes:
         import transformers

@@ -7,13 +7,11 @@ depend on who trains beside it, nor on where training was interrupted. Torch; no
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ws_pipeline.zoo.datasets import Dataset, LabelledDataset, TextDataset
+from ws_pipeline.zoo.datasets.dataset import Dataset, LabelledDataset, TextDataset
 from ws_pipeline.zoo.grid import ModelPlan
 
 IGNORED_LABEL = -100
@@ -23,6 +21,9 @@ EPOCH_WINDOWS = 1_024
 NUM_TRAIN_EVAL_ROWS = 512
 NUM_TRAIN_EVAL_WINDOWS = 64
 NUM_TEST_WINDOWS = 128
+MAX_EVAL_VALUES = 4 * 1024**2
+"""Most input values of one evaluation step, all models together. A CNN's activations are some ten
+times its inputs: 64 models then stay below 200 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +62,11 @@ def _add_label_noise(labels: Tensor, num_labels: int, plans: Sequence[ModelPlan]
     return noisy
 
 
-def _to_tensor(inputs: NDArray[Any], dtype: torch.dtype) -> Tensor:
-    """Images take the training's dtype, character ids stay integers."""
-    tensor = torch.from_numpy(inputs)
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+def _scale(inputs: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images take the training's dtype, bytes in [0, 1]; character ids stay integers."""
+    if inputs.dtype == torch.uint8:
+        return inputs.to(dtype) / 255
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 
 class LabelledBatches:
@@ -72,7 +74,7 @@ class LabelledBatches:
 
     def __init__(self, dataset: LabelledDataset, plans: Sequence[ModelPlan], dtype: torch.dtype):
         self._plans = plans
-        self._inputs = _to_tensor(dataset.train_inputs, dtype)
+        self._inputs = torch.from_numpy(dataset.train_inputs)
         self._labels = _add_label_noise(
             torch.from_numpy(dataset.train_labels), dataset.num_labels, plans
         )
@@ -89,7 +91,7 @@ class LabelledBatches:
             for plan in plans
         ]
         self._batch_size = plans[0].batch_size
-        self.num_steps = num_rows // self._batch_size
+        self.num_steps = (plans[0].rows_per_epoch or num_rows) // self._batch_size
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch.
@@ -105,9 +107,12 @@ class LabelledBatches:
             rounds = [torch.randperm(len(subset), generator=generator) for _ in range(passes)]
             orders.append(subset[torch.cat(rounds)[:needed]])
         for rows in torch.split(torch.stack(orders), self._batch_size, dim=1):
-            yield Batch(inputs=self._inputs[rows], labels=self._labels.gather(1, rows))
+            yield Batch(inputs=self._take(rows), labels=self._labels.gather(1, rows))
 
-    def train_sample(self) -> Batch:
+    def _take(self, rows: Tensor) -> Tensor:
+        return _scale(self._inputs[rows], self._dtype)
+
+    def train_sample(self) -> list[Batch]:
         """Take the start of every model's own training subset, with the labels it was given."""
         size = min(NUM_TRAIN_EVAL_ROWS, max(len(subset) for subset in self._subsets))
         rows = torch.stack(
@@ -116,16 +121,27 @@ class LabelledBatches:
         labels = self._labels.gather(1, rows)
         for own, subset in zip(labels, self._subsets, strict=True):
             own[len(subset) :] = IGNORED_LABEL
-        return Batch(inputs=self._inputs[rows], labels=labels)
+        size = self._eval_rows
+        pairs = zip(torch.split(rows, size, dim=1), torch.split(labels, size, dim=1), strict=True)
+        return [Batch(inputs=self._take(part), labels=own) for part, own in pairs]
 
-    def held_out(self, split: str) -> Batch:
-        """Take a held-out split, the same for every model."""
-        inputs, labels = self._held_out[split]
-        count = len(self._plans)
-        return Batch(
-            inputs=_to_tensor(inputs, self._dtype).expand(count, *inputs.shape),
-            labels=torch.from_numpy(labels).expand(count, -1),
-        )
+    def held_out(self, split: str) -> list[Batch]:
+        """Take a held-out split, the same for every model, in parts of bounded size."""
+        inputs, labels = map(torch.from_numpy, self._held_out[split])
+        count, size = len(self._plans), self._eval_rows
+        pairs = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
+        return [
+            Batch(
+                inputs=_scale(part, self._dtype).expand(count, *part.shape),
+                labels=own.expand(count, -1),
+            )
+            for part, own in pairs
+        ]
+
+    @property
+    def _eval_rows(self) -> int:
+        num_values = len(self._plans) * self._inputs[0].numel()
+        return max(1, MAX_EVAL_VALUES // num_values)
 
 
 class TextBatches:
@@ -138,24 +154,24 @@ class TextBatches:
         self._targets = _add_label_noise(self._text, dataset.vocab_size, plans)
         self._held_out = {"val": dataset.val, "test": dataset.test}
         self._batch_size = plans[0].batch_size
-        self.num_steps = EPOCH_WINDOWS // self._batch_size
+        self.num_steps = (plans[0].rows_per_epoch or EPOCH_WINDOWS) // self._batch_size
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch: windows at random places of the model's own share."""
         for index in range(self.num_steps):
             yield self._draw(f"order/{epoch}/{index}", self._batch_size)
 
-    def train_sample(self) -> Batch:
+    def train_sample(self) -> list[Batch]:
         """Draw windows from every model's own share of the text, with the labels it was given."""
-        return self._draw("train-sample", NUM_TRAIN_EVAL_WINDOWS)
+        return [self._draw("train-sample", NUM_TRAIN_EVAL_WINDOWS)]
 
-    def held_out(self, split: str) -> Batch:
+    def held_out(self, split: str) -> list[Batch]:
         """Cut a held-out text into consecutive windows, the same for every model."""
         text = torch.from_numpy(self._held_out[split])
         count = min(NUM_TEST_WINDOWS, (len(text) - 1) // self._context)
         places = torch.arange(count)[:, None] * self._context + torch.arange(self._context)
         stack = (len(self._plans), -1, -1)
-        return Batch(inputs=text[places].expand(stack), labels=text[places + 1].expand(stack))
+        return [Batch(inputs=text[places].expand(stack), labels=text[places + 1].expand(stack))]
 
     def _draw(self, purpose: str, count: int) -> Batch:
         starts = []

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ws_pipeline.zoo.config import Scalar, Size
-from ws_pipeline.zoo.datasets import CHARACTERS, TEXT_SETS, WINDOW_SETS
+from ws_pipeline.zoo.datasets.texts import CHARACTERS, TEXT_SETS, WINDOW_SETS
 from ws_pipeline.zoo.grid import ModelPlan
 
 TEST_METRICS = ("accuracy", "loss", "generalization_gap")

@@ -25,6 +25,7 @@ MAX_MODELS = 100_000
 ARCHITECTURE_SIZES: Mapping[str, Mapping[str, Size]] = {
     "mlp": {"hidden_sizes": (32, 32), "activation": "relu"},
     "cnn": {"channels": (8, 12, 16), "hidden_size": 24, "activation": "relu", "batch_norm": True},
+    "resnet18": {"width": 16, "activation": "relu"},
     "vit": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "patch_size": 2},
     "bert": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "context": 32},
     "gpt2": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "context": 32},
@@ -54,7 +55,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 """Lowest and highest value of the training factors that are numbers."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine"),
     "activation": ("relu", "tanh", "gelu", "sigmoid"),
 }
@@ -114,6 +115,8 @@ class GridConfig:
     """One population.
 
     Args:
+        rows_per_epoch: Training rows (windows, for running text) that make an epoch; 0 for all.
+            Small models on large data sets are done before one pass is.
         keep_epochs: Epochs after which a checkpoint is published beside the final model.
         keep_every: Of every so many models one keeps its checkpoints.
         seeds: Replicates of every factor combination. A seed numbers the replicate: the random
@@ -128,6 +131,7 @@ class GridConfig:
     seeds: tuple[int, ...] = (0,)
     num_epochs: int = 4
     batch_size: int = 32
+    rows_per_epoch: int = 0
     keep_epochs: tuple[int, ...] = ()
     keep_every: int = 1
     parent: ParentConfig | None = None
@@ -143,6 +147,11 @@ class GridConfig:
         ):
             if value < 1:
                 raise ConfigError(f"{name} of population {self.name!r} must be positive: {value}.")
+        if self.rows_per_epoch and self.rows_per_epoch < self.batch_size:
+            raise ConfigError(
+                f"rows_per_epoch of population {self.name!r} must be 0 or at least its batch_size "
+                f"{self.batch_size}, got {self.rows_per_epoch}."
+            )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds of {self.name!r} must be some, each once: {self.seeds}.")
         late = [epoch for epoch in self.keep_epochs if not 0 <= epoch < self.num_epochs]

@@ -54,6 +54,7 @@ class ModelPlan:
     seed: int
     num_epochs: int
     batch_size: int
+    rows_per_epoch: int
     keep_epochs: tuple[int, ...]
     parent: "ModelPlan | None"
     new_head: bool
@@ -215,6 +216,8 @@ def _plan_model(
             "batch_size": grid.batch_size,
             "parent": None if parent is None else parent.model_id,
             "new_head": new_head,
+            # Absent at its default: it came after the first zoos, whose names should stand.
+            **({"rows_per_epoch": grid.rows_per_epoch} if grid.rows_per_epoch else {}),
         }
     )
     return ModelPlan(
@@ -229,6 +232,7 @@ def _plan_model(
         seed=seed,
         num_epochs=grid.num_epochs,
         batch_size=grid.batch_size,
+        rows_per_epoch=grid.rows_per_epoch,
         keep_epochs=grid.keep_epochs,
         parent=parent,
         new_head=new_head,

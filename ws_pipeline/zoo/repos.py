@@ -15,7 +15,7 @@ from ws_pipeline.zoo.architectures import (
 )
 from ws_pipeline.zoo.cards import CardFacts, generating_factors, write_card
 from ws_pipeline.zoo.config import ZooConfig
-from ws_pipeline.zoo.datasets import load_dataset
+from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.grid import ModelPlan
 from ws_pipeline.zoo.index import REPOS_FOLDER, write_if_changed
 from ws_pipeline.zoo.stack import State
@@ -48,9 +48,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def read_state(plan: ModelPlan, repo: Path) -> State:
+def read_state(plan: ModelPlan, dataset: Dataset, repo: Path) -> State:
     """Read a published model back under its module's own tensor names."""
-    module = build_module(plan.architecture, plan.sizes, load_dataset(plan.dataset), seed=0)
+    module = build_module(plan.architecture, plan.sizes, dataset, seed=0)
     published = read_weights(repo)
     return {own: published[name] for own, name in published_names(module).items()}
 
@@ -58,13 +58,11 @@ def read_state(plan: ModelPlan, repo: Path) -> State:
 class RepoWriter:
     """Writes the models of one stack: they share names of tensors and config.json."""
 
-    def __init__(self, config: ZooConfig, plan: ModelPlan, folder: Path) -> None:
+    def __init__(self, config: ZooConfig, plan: ModelPlan, dataset: Dataset, folder: Path) -> None:
         self.zoo = config
         self.folder = folder / REPOS_FOLDER
         self.entry = ARCHITECTURES[plan.architecture]
-        module: nn.Module = build_module(
-            plan.architecture, plan.sizes, load_dataset(plan.dataset), seed=0
-        )
+        module: nn.Module = build_module(plan.architecture, plan.sizes, dataset, seed=0)
         self.names = published_names(module)
         self.config = describe_module(module, plan.architecture)
         self.num_params = sum(parameter.numel() for parameter in module.parameters())

@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from ws_pipeline.progress import hides_bars
 from ws_pipeline.zoo.config import FORMAT_VERSION, GridConfig, ZooConfig, digest_of
-from ws_pipeline.zoo.datasets import load_dataset
+from ws_pipeline.zoo.datasets.catalog import load_dataset
+from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.grid import ModelPlan, plan_zoo
 from ws_pipeline.zoo.index import (
     INDEX_FILE,
@@ -75,7 +76,12 @@ class ZooSummary:
 
 
 def train_zoo(
-    config: ZooConfig, folder: Path, *, num_workers: int = 2, show_progress: bool | None = None
+    config: ZooConfig,
+    folder: Path,
+    *,
+    data: Path | None = None,
+    num_workers: int = 2,
+    show_progress: bool | None = None,
 ) -> ZooSummary:
     """Train a zoo, or take up where an earlier run was stopped.
 
@@ -85,6 +91,7 @@ def train_zoo(
     Args:
         config: The zoo.
         folder: Where it goes; made when it is not there.
+        data: Where data sets lie that do not ship with the dependencies.
         num_workers: Threads that train at the same time.
         show_progress: Whether to draw a bar; None draws it on a terminal only.
     """
@@ -107,7 +114,8 @@ def train_zoo(
 
         def train(grid: GridConfig) -> pl.DataFrame:
             start = time.perf_counter()
-            rows = _train_population(config, plans[grid.name], folder, advance)
+            dataset = load_dataset(grid.dataset, data)
+            rows = _train_population(config, plans[grid.name], dataset, folder, advance)
             seconds[grid.name] = round(time.perf_counter() - start, 2)
             return rows
 
@@ -178,7 +186,11 @@ def _population_digest(config: ZooConfig, plans: Sequence[ModelPlan]) -> str:
 
 
 def _train_population(
-    config: ZooConfig, plans: Sequence[ModelPlan], folder: Path, progress: Progress
+    config: ZooConfig,
+    plans: Sequence[ModelPlan],
+    dataset: Dataset,
+    folder: Path,
+    progress: Progress,
 ) -> pl.DataFrame:
     name = plans[0].population
     digest = _population_digest(config, plans)[:12]
@@ -191,8 +203,8 @@ def _train_population(
     rows: list[dict[str, object]] = []
     predictions: dict[str, Tensor] = {}
     for stack in _stacks_of(plans):
-        trained = _train_one_stack(stack, folder, progress)
-        writer = RepoWriter(config, stack[0], folder)
+        trained = _train_one_stack(stack, dataset, folder, progress)
+        writer = RepoWriter(config, stack[0], dataset, folder)
         for model in trained:
             rows += writer.write_model(model, predictions)
     (folder / PREDICTIONS_FOLDER).mkdir(exist_ok=True)
@@ -217,16 +229,15 @@ def _stacks_of(plans: Sequence[ModelPlan]) -> list[list[ModelPlan]]:
 
 
 def _train_one_stack(
-    plans: Sequence[ModelPlan], folder: Path, progress: Progress
+    plans: Sequence[ModelPlan], dataset: Dataset, folder: Path, progress: Progress
 ) -> list[TrainedModel]:
     """Train the plans whose parents came through; the others come back without a checkpoint."""
-    dataset = load_dataset(plans[0].dataset)
     parents: dict[str, State] = {}
     for plan in plans:
         if plan.parent is not None and plan.parent.model_id not in parents:
             repo = folder / REPOS_FOLDER / plan.parent.name
             if repo.is_dir():
-                parents[plan.parent.model_id] = read_state(plan.parent, repo)
+                parents[plan.parent.model_id] = read_state(plan.parent, dataset, repo)
     able = [plan for plan in plans if plan.parent is None or plan.parent.model_id in parents]
     trained = train_stack(able, dataset, parents=parents, progress=progress) if able else []
     results = {model.plan.model_id: model for model in trained}

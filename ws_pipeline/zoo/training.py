@@ -15,9 +15,15 @@ from torch import Tensor
 
 from ws_pipeline.zoo.architectures import build_module, head_names
 from ws_pipeline.zoo.batches import IGNORED_LABEL, Batch, make_batches, make_seed
-from ws_pipeline.zoo.datasets import Dataset
+from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.grid import ModelPlan
 from ws_pipeline.zoo.stack import Stack, State, accuracies_of, losses_of
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
 
 Progress = Callable[[int], object]
 """Called with the number of model-epochs that were just done."""
@@ -65,19 +71,14 @@ def make_optimizers(
     leaves: Sequence[Tensor], settings: Sequence[tuple[Any, ...]]
 ) -> list[torch.optim.Optimizer]:
     """Make torch's own optimisers, one parameter group per leaf."""
-    groups: dict[str, list[dict[str, Any]]] = {"adamw": [], "sgd": []}
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in OPTIMIZERS}
     for leaf, (optimizer, schedule, rate, decay, momentum) in zip(leaves, settings, strict=True):
         group = {"params": [leaf], "lr": float(rate), "weight_decay": float(decay)}
         group |= {"initial_lr": float(rate), "schedule": schedule}
         if optimizer == "sgd":
             group["momentum"] = float(momentum)
         groups[optimizer].append(group)
-    made: list[torch.optim.Optimizer] = []
-    if groups["adamw"]:
-        made.append(torch.optim.AdamW(groups["adamw"]))
-    if groups["sgd"]:
-        made.append(torch.optim.SGD(groups["sgd"]))
-    return made
+    return [OPTIMIZERS[name](members) for name, members in groups.items() if members]
 
 
 def _set_learning_rates(optimizers: Sequence[torch.optim.Optimizer], progress: float) -> None:
@@ -131,6 +132,10 @@ def train_stack(
         progress(len(plans))
     results = {model.plan.model_id: model for model in run.models}
     return [results[plan.model_id] for plan in plans]
+
+
+def _labels_of(batches: Sequence[Batch]) -> Tensor:
+    return torch.cat([batch.labels for batch in batches], dim=1)
 
 
 class _Run:
@@ -197,17 +202,18 @@ class _Run:
                 model.train_losses.append(float(losses[index]))
                 model.val_accuracies.append(float(accuracies[index]))
 
-    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _evaluate(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
-            logits = self.stack.forward(batch.inputs, training=False)
-            accuracies = accuracies_of(logits, batch.labels)
-            return accuracies, losses_of(logits, batch.labels), logits.argmax(dim=-1)
+            parts = [self.stack.forward(batch.inputs, training=False) for batch in batches]
+            logits, labels = torch.cat(parts, dim=1), _labels_of(batches)
+            accuracies = accuracies_of(logits, labels)
+            return accuracies, losses_of(logits, labels), logits.argmax(dim=-1)
 
     def _keep_checkpoints(self, epoch: int) -> None:
         test_accuracies, test_losses, predicted = self._evaluate(self.test)
         train_accuracies = self._evaluate(self.train_sample)[0]
         val_accuracies = self._evaluate(self.val)[0]
-        labelled = self.test.labels[0] != IGNORED_LABEL
+        labelled = _labels_of(self.test)[0] != IGNORED_LABEL
         for index, (model, epochs) in enumerate(zip(self.models, self._kept_epochs(), strict=True)):
             if epoch not in epochs or model.diverged_epoch:
                 continue

@@ -10,8 +10,10 @@ from safetensors import safe_open
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.zoo.architectures import ARCHITECTURES, build_module, head_names, load_model
 from ws_pipeline.zoo.config import ARCHITECTURE_SIZES
-from ws_pipeline.zoo.datasets import LabelledDataset, load_dataset
+from ws_pipeline.zoo.datasets.catalog import load_dataset
+from ws_pipeline.zoo.datasets.dataset import LabelledDataset
 from ws_pipeline.zoo.index import read_index
+from ws_pipeline.zoo.modules import ResNet18
 
 
 def accuracy_of(repo: Path, dataset_name: str) -> float:
@@ -93,6 +95,19 @@ def test_heads_are_the_output_layers() -> None:
 
 def test_every_architecture_has_sizes_and_the_other_way_round() -> None:
     assert ARCHITECTURES.keys() == ARCHITECTURE_SIZES.keys()
+
+
+@pytest.mark.parametrize(("width", "num_params"), [(64, 11_173_962), (16, 701_466)])
+def test_resnet18_has_the_published_size_and_torchvisions_names(
+    width: int, num_params: int
+) -> None:
+    module = ResNet18(width=width, num_labels=10, activation="relu")
+    assert sum(parameter.numel() for parameter in module.parameters()) == num_params
+    names = module.state_dict().keys()
+    assert {"conv1.weight", "layer1.0.bn2.running_var", "layer4.1.conv2.weight"} <= names
+    assert {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.bias", "fc.bias"} <= names
+    assert not any(name.startswith("layer1.0.downsample") for name in names)
+    assert module(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:

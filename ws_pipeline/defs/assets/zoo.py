@@ -36,7 +36,7 @@ def zoo_models(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     step = Step.begin(context)
     folder = home.folder / "zoos" / step.partition
     config = zoo_config(step.partition)
-    summary = train_zoo(config, folder)
+    summary = train_zoo(config, folder, data=home.data_folder)
     num_published = publish_zoo(folder, home.folder / "hub", config.owner)
     index = pl.read_parquet(folder / "index.parquet")
     return step.finish(

@@ -2,19 +2,16 @@ import numpy as np
 import pytest
 
 from ws_pipeline.errors import ConfigError, Reason
-from ws_pipeline.zoo.datasets import (
+from ws_pipeline.zoo.datasets.catalog import SHIPPED_NAMES, load_dataset
+from ws_pipeline.zoo.datasets.dataset import LabelledDataset, TextDataset
+from ws_pipeline.zoo.datasets.digits import IMAGE_SETS, read_digits
+from ws_pipeline.zoo.datasets.texts import (
     CHARACTERS,
     CLASS_ID,
-    DATASET_NAMES,
-    IMAGE_SETS,
     TEXT_SETS,
     UNKNOWN_ID,
     WINDOW_SETS,
-    LabelledDataset,
-    TextDataset,
     encode_text,
-    load_dataset,
-    read_digits,
 )
 
 
@@ -107,4 +104,4 @@ def test_an_unknown_data_set_is_refused_with_the_closest_names() -> None:
 
 
 def test_every_name_loads() -> None:
-    assert all(load_dataset(name).name == name for name in DATASET_NAMES)
+    assert all(load_dataset(name).name == name for name in SHIPPED_NAMES)
