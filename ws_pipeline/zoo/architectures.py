@@ -28,6 +28,7 @@ from ws_pipeline.zoo.builders import (
 )
 from ws_pipeline.zoo.config import Size
 from ws_pipeline.zoo.datasets.dataset import Dataset, TextDataset
+from ws_pipeline.zoo.initialization import initialize_weights
 from ws_pipeline.zoo.modules import Cnn, Mlp, ResNet18
 
 Inputs = Literal["images", "windows", "text"]
@@ -140,9 +141,14 @@ def inputs_of(dataset: Dataset) -> Inputs:
 
 
 def build_module(
-    architecture: str, sizes: Mapping[str, Size], dataset: Dataset, *, seed: int
+    architecture: str,
+    sizes: Mapping[str, Size],
+    dataset: Dataset,
+    *,
+    seed: int,
+    initialization: str = "default",
 ) -> nn.Module:
-    """Build one module with its class's own initialisation, drawn from ``seed`` alone.
+    """Build one module, its weights drawn from ``seed`` alone by ``initialization``.
 
     Raises:
         ConfigError: When the architecture and the data set do not go together.
@@ -156,7 +162,9 @@ def build_module(
         )
     with _INITIALISATION_LOCK, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return entry.build(sizes, dataset).train()
+        module = entry.build(sizes, dataset).train()
+        initialize_weights(module, initialization)
+        return module
 
 
 def head_names(architecture: str, names: Sequence[str]) -> list[str]:

@@ -24,7 +24,15 @@ MAX_MODELS = 100_000
 
 ARCHITECTURE_SIZES: Mapping[str, Mapping[str, Size]] = {
     "mlp": {"hidden_sizes": (32, 32), "activation": "relu"},
-    "cnn": {"channels": (8, 12, 16), "hidden_size": 24, "activation": "relu", "batch_norm": True},
+    "cnn": {
+        "channels": (8, 12, 16),
+        "kernel_sizes": (3, 3, 3),
+        "padding": 1,
+        "pools": (1, 3),
+        "hidden_size": 24,
+        "activation": "relu",
+        "batch_norm": True,
+    },
     "resnet18": {"width": 16, "activation": "relu"},
     "vit": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "patch_size": 2},
     "bert": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "context": 32},
@@ -41,8 +49,13 @@ TRAINING_FACTORS: Mapping[str, Scalar] = {
     "label_noise": 0.0,  # share of the training labels replaced by uniformly drawn ones
     "label_smoothing": 0.0,
     "train_fraction": 1.0,  # share of the training set that the model ever sees
+    "dropout": 0.0,  # after every hidden layer of an mlp or cnn
+    "initialization": "default",  # of the weights of an mlp, cnn or resnet18
 }
 """Every training factor and its default."""
+
+ADDED_LATER = frozenset({"dropout", "initialization", "kernel_sizes", "padding", "pools"})
+"""Factors and sizes that are no part of a model's id at their default: earlier ids still stand."""
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "learning_rate": (0.0, 1e30),  # beyond, torch's optimisers overflow instead of diverging
@@ -51,12 +64,14 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "label_noise": (0.0, 1.0),
     "label_smoothing": (0.0, 1.0),
     "train_fraction": (1e-4, 1.0),
+    "dropout": (0.0, 0.9),
 }
 """Lowest and highest value of the training factors that are numbers."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine"),
+    "initialization": ("default", "uniform", "normal", "kaiming_uniform", "kaiming_normal"),
     "activation": ("relu", "tanh", "gelu", "sigmoid"),
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ws_pipeline.errors import ConfigError
 from ws_pipeline.zoo.config import (
+    ADDED_LATER,
     ARCHITECTURE_SIZES,
     BOUNDS,
     CHOICES,
@@ -209,8 +210,8 @@ def _plan_model(
             "format": FORMAT_VERSION,
             "architecture": grid.architecture,
             "dataset": grid.dataset,
-            "sizes": sizes,
-            "factors": factors,
+            "sizes": _of_id(sizes, ARCHITECTURE_SIZES[grid.architecture]),
+            "factors": _of_id(factors, TRAINING_FACTORS),
             "seed": seed,
             "num_epochs": grid.num_epochs,
             "batch_size": grid.batch_size,
@@ -237,6 +238,15 @@ def _plan_model(
         parent=parent,
         new_head=new_head,
     )
+
+
+def _of_id(values: Mapping[str, Size], defaults: Mapping[str, Size]) -> dict[str, Size]:
+    """Leave out what came later and stands at its default."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in ADDED_LATER or value != defaults[name]
+    }
 
 
 def _without_checkpoints(plan: ModelPlan) -> ModelPlan:

@@ -74,10 +74,12 @@ class Stack:
         """Number of trained parameters of one model."""
         return sum(self._sizes)
 
-    def forward(self, inputs: Tensor, *, training: bool) -> Tensor:
-        """Run every model on its own inputs ``(models, batch, ...)``.
+    def forward(
+        self, inputs: Tensor, *, training: bool, masks: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Run every model on its own inputs and dropout masks ``(models, batch, ...)``.
 
-        In training, BatchNorm's running statistics move.
+        Masks go by the name of their buffer. In training, BatchNorm's running statistics move.
 
         Returns:
             Logits ``(models, batch, ..., classes)``.
@@ -90,7 +92,8 @@ class Stack:
                 self._shapes.items(), torch.split(flat, self._sizes, dim=1), strict=True
             )
         }
-        buffers = {f"module.{name}": buffer for name, buffer in self.buffers.items()}
+        buffers = {**self.buffers, **(masks or {})}
+        buffers = {f"module.{name}": buffer for name, buffer in buffers.items()}
         logits: Tensor = vmap(self._run_one, randomness="error")(parameters, buffers, inputs)
         return logits
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ws_pipeline.zoo.architectures import build_module, head_names
 from ws_pipeline.zoo.batches import IGNORED_LABEL, Batch, make_batches, make_seed
 from ws_pipeline.zoo.datasets.dataset import Dataset
+from ws_pipeline.zoo.dropout import DropoutMasks
 from ws_pipeline.zoo.grid import ModelPlan
 from ws_pipeline.zoo.stack import Stack, State, accuracies_of, losses_of
 
@@ -95,7 +96,8 @@ def initial_state(plan: ModelPlan, dataset: Dataset, parent: State | None) -> St
     With ``plan.new_head`` the output layer is the model's own all the same.
     """
     seed = make_seed(plan.model_id, "initialisation")
-    module = build_module(plan.architecture, plan.sizes, dataset, seed=seed)
+    drawn = str(plan.factors["initialization"])
+    module = build_module(plan.architecture, plan.sizes, dataset, seed=seed, initialization=drawn)
     own = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
     saved = module.state_dict()
     own |= {name: tensor.clone() for name, tensor in module.named_buffers() if name in saved}
@@ -163,8 +165,9 @@ class _Run:
         self.optimizers = make_optimizers(self.stack.leaves, [key for key, _ in groups])
         smoothing = [float(plan.factors["label_smoothing"]) for plan in plans]
         self.smoothing = torch.tensor(smoothing, dtype=dtype) if any(smoothing) else None
-        self.num_epochs = first.num_epochs
         self.val = self.batches.held_out("val")
+        self.dropout = DropoutMasks(plans, module, self.val[0].inputs[0, :1])
+        self.num_epochs = first.num_epochs
         self.test = self.batches.held_out("test")
         self.train_sample = self.batches.train_sample()
         if any(0 in plan.keep_epochs for plan in plans):
@@ -174,10 +177,12 @@ class _Run:
         """Do one epoch's steps, then look at the models."""
         total = torch.zeros(self.stack.num_models)
         num_steps = self.batches.num_steps
+        self.dropout.begin_epoch(epoch)
         for step, batch in enumerate(self.batches.epoch(epoch)):
             done = (epoch - 1 + step / num_steps) / self.num_epochs
             _set_learning_rates(self.optimizers, done)
-            logits = self.stack.forward(batch.inputs, training=True)
+            masks = self.dropout.draw(batch.inputs.shape[1])
+            logits = self.stack.forward(batch.inputs, training=True, masks=masks)
             losses = losses_of(logits, batch.labels, self.smoothing)
             for optimizer in self.optimizers:
                 optimizer.zero_grad()

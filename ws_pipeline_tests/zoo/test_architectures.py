@@ -1,6 +1,7 @@
 """Published repos load with their own classes and do what their cards say."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,7 +14,7 @@ from ws_pipeline.zoo.config import ARCHITECTURE_SIZES
 from ws_pipeline.zoo.datasets.catalog import load_dataset
 from ws_pipeline.zoo.datasets.dataset import LabelledDataset
 from ws_pipeline.zoo.index import read_index
-from ws_pipeline.zoo.modules import ResNet18
+from ws_pipeline.zoo.modules import Cnn, ResNet18
 
 
 def accuracy_of(repo: Path, dataset_name: str) -> float:
@@ -108,6 +109,48 @@ def test_resnet18_has_the_published_size_and_torchvisions_names(
     assert {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.bias", "fc.bias"} <= names
     assert not any(name.startswith("layer1.0.downsample") for name in names)
     assert module(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "num_params"),
+    [
+        (
+            {
+                "image_size": 28,
+                "channels": (8, 6, 4),
+                "kernel_sizes": (5, 5, 2),
+                "pools": (1, 2),
+                "hidden_size": 20,
+            },
+            2_464,
+        ),
+        (
+            {
+                "image_size": 32,
+                "num_channels": 3,
+                "channels": (16, 32, 15),
+                "pools": (1, 2, 3),
+                "hidden_size": 20,
+            },
+            10_853,
+        ),
+    ],
+)
+def test_the_published_cnns_have_their_published_sizes(
+    sizes: dict[str, Any], num_params: int
+) -> None:
+    module = Cnn(num_labels=10, activation="relu", batch_norm=False, padding=0, **sizes)
+    assert sum(parameter.numel() for parameter in module.parameters()) == num_params
+    images = torch.zeros(2, sizes.get("num_channels", 1), sizes["image_size"], sizes["image_size"])
+    assert module(images).shape == (2, 10)
+    with pytest.raises(ConfigError, match="Images of 4 must be larger"):
+        Cnn(
+            num_labels=10,
+            activation="relu",
+            batch_norm=False,
+            padding=0,
+            **sizes | {"image_size": 4},
+        )
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:

@@ -92,7 +92,9 @@ def test_an_unknown_factor_is_refused_with_the_closest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
         plan_population(grid, None)
     grid = replace(GRID, factors=FactorGrid(values={"optimizer": ("adamax",)}))
-    with pytest.raises(ConfigError, match="optimizer must be one of adam, adamw, sgd, got 'adamax'"):
+    with pytest.raises(
+        ConfigError, match="optimizer must be one of adam, adamw, sgd, got 'adamax'"
+    ):
         plan_population(grid, None)
     grid = replace(GRID, factors=FactorGrid(values={"label_noise": (2.0,)}))
     with pytest.raises(ConfigError, match=r"label_noise must lie in \[0\.0, 1\.0\], got 2\.0"):

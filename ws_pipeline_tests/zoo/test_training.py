@@ -8,17 +8,19 @@ import pytest
 import torch
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.zoo.batches import make_batches
+from ws_pipeline.zoo.architectures import build_module
+from ws_pipeline.zoo.batches import make_batches, make_seed
 from ws_pipeline.zoo.config import FactorGrid, GridConfig, Size
 from ws_pipeline.zoo.datasets.catalog import load_dataset
 from ws_pipeline.zoo.datasets.dataset import LabelledDataset
+from ws_pipeline.zoo.dropout import DropoutMasks
 from ws_pipeline.zoo.grid import ModelPlan, plan_population
 from ws_pipeline.zoo.training import TrainedModel, train_stack
 
 SETTINGS = (
     {"learning_rate": 1e-2, "optimizer": "sgd", "schedule": "cosine", "label_smoothing": 0.1},
     {"learning_rate": 1e-3, "label_noise": 0.3},
-    {"learning_rate": 3e-3, "weight_decay": 0.1, "train_fraction": 0.2},
+    {"learning_rate": 3e-3, "weight_decay": 0.1, "train_fraction": 0.2, "dropout": 0.5},
     {"learning_rate": 1e-3, "optimizer": "adam"},
 )
 SMALL: Mapping[str, tuple[str, Mapping[str, Size]]] = {
@@ -64,7 +66,7 @@ def test_models_trained_together_equal_the_same_trained_alone(architecture: str)
     plans = make_plans(architecture)
     dataset = load_dataset(plans[0].dataset)
     together = train_stack(plans, dataset, dtype=torch.float64)
-    for plan, model in list(zip(plans, together, strict=True))[:2]:
+    for plan, model in list(zip(plans, together, strict=True))[:3]:
         (alone,) = train_stack([plan], dataset, dtype=torch.float64)
         assert model.plan is plan
         assert largest_difference(model, alone) < TOLERANCES.get(architecture, 1e-9)
@@ -82,9 +84,6 @@ def test_in_single_precision_they_are_equal_to_a_ten_thousandth(architecture: st
 
 def test_a_stack_of_one_equals_plain_torch_training() -> None:
     """The same data through the module itself, its own gradient and torch's optimiser."""
-    from ws_pipeline.zoo.architectures import build_module
-    from ws_pipeline.zoo.batches import make_seed
-
     plan = make_plans("cnn")[3]
     dataset = load_dataset("digits")
     (stacked,) = train_stack([plan], dataset, dtype=torch.float64)
@@ -172,3 +171,37 @@ def test_bytes_and_evaluation_in_parts_change_no_metric(monkeypatch: pytest.Monk
         assert largest_difference(one, other) < 1e-4
         assert one.checkpoints[-1].metrics == pytest.approx(other.checkpoints[-1].metrics, abs=5e-3)
         assert len(one.checkpoints[-1].predictions) == len(other.checkpoints[-1].predictions)
+
+
+def test_dropout_and_initialization_change_what_a_model_becomes_and_nothing_else_does() -> None:
+    dataset = load_dataset("digits")
+    plain = make_plans("cnn")[3]
+    rows = ({"dropout": 0.5}, {"initialization": "kaiming_normal"}, {})
+    plans = [replace(plain, factors={**plain.factors, **row}) for row in rows]
+    dropped, drawn, same = (train_stack([plan], dataset)[0] for plan in plans)
+    (again,) = train_stack([plain], dataset)
+    assert largest_difference(same, again) == 0
+    assert largest_difference(dropped, again) > 0.01
+    assert largest_difference(drawn, again) > 0.1
+
+
+def test_masks_keep_the_mean_and_are_those_of_the_model_alone() -> None:
+    dataset = load_dataset("digits")
+    assert isinstance(dataset, LabelledDataset)
+    plans = [
+        replace(plan, factors={**plan.factors, "dropout": rate})
+        for plan, rate in zip(make_plans("cnn"), (0.0, 0.2, 0.5, 0.8), strict=True)
+    ]
+    module = build_module("cnn", plans[0].sizes, dataset, seed=0)
+    example = torch.from_numpy(dataset.val_inputs[:1])
+    masks = DropoutMasks(plans, module, example)
+    masks.begin_epoch(2)
+    together = masks.draw(200)
+    alone = DropoutMasks(plans[2:3], module, example)
+    alone.begin_epoch(2)
+    for name, mask in alone.draw(200).items():
+        assert torch.equal(mask[0], together[name][2])
+    for name, mask in together.items():
+        assert mask[0].eq(1).all()
+        assert [round(float(part.eq(0).float().mean()), 1) for part in mask] == [0, 0.2, 0.5, 0.8]
+        assert mask.flatten(1).mean(dim=1) == pytest.approx(torch.ones(4), abs=0.1), name
