@@ -5,6 +5,7 @@ import pytest
 
 from ws_pipeline.errors import ConfigError, Reason
 from ws_pipeline.zoo.catalog import ZOO_NAMES, zoo_config
+from ws_pipeline.zoo.grid import plan_zoo
 
 
 def test_every_zoo_has_its_name() -> None:
@@ -25,3 +26,11 @@ def test_configs_and_publishing_need_no_torch() -> None:
         "assert not {'torch', 'transformers', 'sklearn'} & set(sys.modules), 'heavy import'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_published_cnn_grid_has_its_1280_models() -> None:
+    plans = plan_zoo(zoo_config("cnn-fashion"))
+    models = [plan for population in plans.values() for plan in population]
+    assert len(models) == 4 * 2 * 4 * 2 * 2 * 10
+    assert all(plan.keep_epochs == tuple(range(1, plan.num_epochs)) for plan in models)
+    assert {plan.factors["dropout"] for plan in models} == {0.0, 0.5}
