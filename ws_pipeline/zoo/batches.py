@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ws_pipeline.zoo.datasets.dataset import Dataset, LabelledDataset, TextDataset
+from ws_pipeline.zoo.datasets.digits import SPLIT_SEED
 from ws_pipeline.zoo.grid import ModelPlan
 
 IGNORED_LABEL = -100
@@ -128,6 +129,11 @@ class LabelledBatches:
     def held_out(self, split: str) -> list[Batch]:
         """Take a held-out split, the same for every model, in parts of bounded size."""
         inputs, labels = map(torch.from_numpy, self._held_out[split])
+        limit = self._plans[0].eval_rows
+        if 0 < limit < len(labels):
+            drawn = torch.Generator().manual_seed(SPLIT_SEED)
+            rows = torch.randperm(len(labels), generator=drawn)[:limit]
+            inputs, labels = inputs[rows], labels[rows]
         count, size = len(self._plans), self._eval_rows
         pairs = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
         return [

@@ -132,6 +132,8 @@ class GridConfig:
     Args:
         rows_per_epoch: Training rows (windows, for running text) that make an epoch; 0 for all.
             Small models on large data sets are done before one pass is.
+        eval_rows: Rows of each held-out split that models are measured on, the same ones for all;
+            0 for all. Measuring 10,000 images costs a small CNN more than an epoch of 2,048.
         keep_epochs: Epochs after which a checkpoint is published beside the final model.
         keep_every: Of every so many models one keeps its checkpoints.
         seeds: Replicates of every factor combination. A seed numbers the replicate: the random
@@ -147,6 +149,7 @@ class GridConfig:
     num_epochs: int = 4
     batch_size: int = 32
     rows_per_epoch: int = 0
+    eval_rows: int = 0
     keep_epochs: tuple[int, ...] = ()
     keep_every: int = 1
     parent: ParentConfig | None = None
@@ -162,6 +165,8 @@ class GridConfig:
         ):
             if value < 1:
                 raise ConfigError(f"{name} of population {self.name!r} must be positive: {value}.")
+        if self.eval_rows < 0:
+            raise ConfigError(f"eval_rows of {self.name!r} must not be negative: {self.eval_rows}.")
         if self.rows_per_epoch and self.rows_per_epoch < self.batch_size:
             raise ConfigError(
                 f"rows_per_epoch of population {self.name!r} must be 0 or at least its batch_size "

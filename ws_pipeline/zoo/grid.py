@@ -56,6 +56,7 @@ class ModelPlan:
     num_epochs: int
     batch_size: int
     rows_per_epoch: int
+    eval_rows: int
     keep_epochs: tuple[int, ...]
     parent: "ModelPlan | None"
     new_head: bool
@@ -234,6 +235,7 @@ def _plan_model(
         num_epochs=grid.num_epochs,
         batch_size=grid.batch_size,
         rows_per_epoch=grid.rows_per_epoch,
+        eval_rows=grid.eval_rows,
         keep_epochs=grid.keep_epochs,
         parent=parent,
         new_head=new_head,

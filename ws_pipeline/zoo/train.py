@@ -181,7 +181,7 @@ def _run_in_order(
 
 
 def _population_digest(config: ZooConfig, plans: Sequence[ModelPlan]) -> str:
-    models = [[plan.model_id, plan.keep_epochs, plan.varied] for plan in plans]
+    models = [[plan.model_id, plan.keep_epochs, plan.varied, plan.eval_rows] for plan in plans]
     return digest_of([FORMAT_VERSION, config.name, config.owner, config.licence, models])
 
 

@@ -171,7 +171,7 @@ class _Run:
         self.test = self.batches.held_out("test")
         self.train_sample = self.batches.train_sample()
         if any(0 in plan.keep_epochs for plan in plans):
-            self._keep_checkpoints(0)
+            self._keep_checkpoints(0, self._evaluate(self.val)[0])
 
     def train_epoch(self, epoch: int) -> None:
         """Do one epoch's steps, then look at the models."""
@@ -190,22 +190,22 @@ class _Run:
             for optimizer in self.optimizers:
                 optimizer.step()
             total += losses.detach()
-        self._record(epoch, total / num_steps)
+        val_accuracies = self._evaluate(self.val)[0]
+        self._record(epoch, total / num_steps, val_accuracies)
         if any(epoch in plan_epochs for plan_epochs in self._kept_epochs()):
-            self._keep_checkpoints(epoch)
+            self._keep_checkpoints(epoch, val_accuracies)
 
     def _kept_epochs(self) -> list[tuple[int, ...]]:
         return [(*model.plan.keep_epochs, self.num_epochs) for model in self.models]
 
-    def _record(self, epoch: int, losses: Tensor) -> None:
-        accuracies = self._evaluate(self.val)[0]
+    def _record(self, epoch: int, losses: Tensor, val_accuracies: Tensor) -> None:
         finite = losses.isfinite() & self.stack.finite()
         for index, model in enumerate(self.models):
             if not finite[index] and not model.diverged_epoch:
                 model.diverged_epoch = epoch
             if not model.diverged_epoch:
                 model.train_losses.append(float(losses[index]))
-                model.val_accuracies.append(float(accuracies[index]))
+                model.val_accuracies.append(float(val_accuracies[index]))
 
     def _evaluate(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
@@ -214,10 +214,9 @@ class _Run:
             accuracies = accuracies_of(logits, labels)
             return accuracies, losses_of(logits, labels), logits.argmax(dim=-1)
 
-    def _keep_checkpoints(self, epoch: int) -> None:
+    def _keep_checkpoints(self, epoch: int, val_accuracies: Tensor) -> None:
         test_accuracies, test_losses, predicted = self._evaluate(self.test)
         train_accuracies = self._evaluate(self.train_sample)[0]
-        val_accuracies = self._evaluate(self.val)[0]
         labelled = _labels_of(self.test)[0] != IGNORED_LABEL
         for index, (model, epochs) in enumerate(zip(self.models, self._kept_epochs(), strict=True)):
             if epoch not in epochs or model.diverged_epoch:

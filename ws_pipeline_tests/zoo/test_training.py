@@ -152,6 +152,18 @@ def test_an_epoch_has_as_many_rows_as_the_population_says() -> None:
         GridConfig(name="a", architecture="mlp", dataset="digits", rows_per_epoch=31)
 
 
+def test_models_are_measured_on_as_many_rows_as_the_population_says() -> None:
+    dataset = load_dataset("digits")
+    (plan, *_) = make_plans("mlp")
+    few = make_batches(dataset, [replace(plan, eval_rows=50)], torch.float32)
+    (one,), (again,) = few.held_out("test"), few.held_out("test")
+    (everything,) = make_batches(dataset, [plan], torch.float32).held_out("test")
+    assert one.labels.shape == (1, 50)
+    assert torch.equal(one.inputs, again.inputs)
+    rows = {bytes(row.numpy()) for row in everything.inputs[0]}
+    assert all(bytes(row.numpy()) in rows for row in one.inputs[0])
+
+
 def test_bytes_and_evaluation_in_parts_change_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     floats = load_dataset("digits")
     assert isinstance(floats, LabelledDataset)

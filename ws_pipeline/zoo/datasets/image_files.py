@@ -167,4 +167,4 @@ def _pair(inputs: NDArray[np.uint8], labels: NDArray[np.integer], path: Path) ->
         raise ConfigError(f"{path} must have a label per image: {len(inputs)}, {len(labels)}.")
     if labels.min() < 0:
         raise ConfigError(f"{path} must have labels from its lowest number on, not below.")
-    return Images(np.ascontiguousarray(inputs, np.uint8), labels.astype(np.int64))
+    return Images(np.array(inputs, np.uint8, order="C"), labels.astype(np.int64))
