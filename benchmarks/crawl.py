@@ -26,8 +26,8 @@ from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.scan import scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.server import serve_app_in_thread
-from ws_pipeline.hub.simulation import SimulatedHub
-from ws_pipeline.hub.simulation_server import ADVANCE, make_simulation_app
+from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation_routes import ADVANCE, make_simulation_app
 from ws_pipeline.storage.store import Store
 
 SEED = 7

@@ -193,7 +193,7 @@ def check_hub(home: Path, endpoint: str) -> Finding:
         _list_one(url)
     elif (home / "hub").is_dir():
         from ws_pipeline.hub.server import serve_in_thread
-        from ws_pipeline.hub.server_index import HubFolder
+        from ws_pipeline.hub.server.index import HubFolder
 
         with serve_in_thread(home / "hub") as served:
             _list_one(served)

@@ -11,8 +11,8 @@ import polars as pl
 from ws_pipeline.hub.scan import ScanResult, scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.server import serve_app_in_thread
-from ws_pipeline.hub.simulation import SimulatedHub
-from ws_pipeline.hub.simulation_server import add_faults, make_simulation_app
+from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation_routes import add_faults, make_simulation_app
 from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.hub.scripted_hub import connect
 

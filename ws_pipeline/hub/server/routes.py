@@ -1,8 +1,8 @@
 """The routes of the embedded hub: requests of the Hub API to answers.
 
 Belongs here: paths, query parameters, status codes, headers. Does not: what a repo is
-(``server_repo``), which repos match (``server_index``), the JSON (``server_views``), sockets
-(``server``). Reads the served folder; writes nothing.
+(``repo``), which repos match (``index``), the JSON (``views``), sockets
+(``endpoint``). Reads the served folder; writes nothing.
 
 Any token is taken as valid: this hub stands on loopback or behind a cluster's own door, and tells
 private and gated repos apart only so that clients meet them as they would on the public hub.
@@ -23,9 +23,9 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.hub.server_index import HubFolder, ListQuery, select_page
-from ws_pipeline.hub.server_repo import RepoFolder
-from ws_pipeline.hub.server_views import (
+from ws_pipeline.hub.server.index import HubFolder, ListQuery, select_page
+from ws_pipeline.hub.server.repo import RepoFolder
+from ws_pipeline.hub.server.views import (
     FIELDS,
     IN_FULL_LISTING,
     IN_INFO,

@@ -1,7 +1,7 @@
 """The simulated hub behind the Hub's API: listings in both orders, filters, details, renames.
 
 Belongs here: routes and cursors. Does not: the population (``simulation``), faults (``faults``),
-sockets (``server``). There are no files behind it: what can be had is what a crawl asks for. Does
+sockets (``endpoint``). There are no files behind it: what can be had is what a crawl asks for. Does
 no I/O.
 """
 
@@ -17,10 +17,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.hub.faults import FaultInjector
-from ws_pipeline.hub.server_index import decode_cursor, encode_cursor
-from ws_pipeline.hub.server_routes import MAX_PAGE, ApiError
-from ws_pipeline.hub.simulation import SimulatedHub
+from ws_pipeline.hub.server.faults import FaultInjector
+from ws_pipeline.hub.server.index import decode_cursor, encode_cursor
+from ws_pipeline.hub.server.routes import MAX_PAGE, ApiError
+from ws_pipeline.hub.server.simulation import SimulatedHub
 
 ADVANCE = "/simulation/advance"
 """``POST`` with ``changes=N`` lets virtual time pass; not part of any real hub."""

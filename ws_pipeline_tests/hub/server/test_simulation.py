@@ -11,8 +11,8 @@ from ws_pipeline.hub.families import discover_families, family_of
 from ws_pipeline.hub.listing import parse_detail
 from ws_pipeline.hub.scan_rows import STATE_MALFORMED, parse_items
 from ws_pipeline.hub.server import serve_app_in_thread
-from ws_pipeline.hub.simulation import SimulatedHub
-from ws_pipeline.hub.simulation_server import make_simulation_app
+from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation_routes import make_simulation_app
 from ws_pipeline_tests.hub.scripted_hub import connect
 
 

@@ -3,7 +3,7 @@
 What it is: the population (families by a heavy tail, fine-tunes and quantised copies of earlier
 repos, gated, disabled, pickle-only and malformed ones) and what happens to it over virtual time
 (pushes, new repos, renames, deletions, settings, changes of family). A million repos cost as much
-memory as ten; a change costs a few hundred bytes. What it is not: HTTP (``simulation_server``), or
+memory as ten; a change costs a few hundred bytes. What it is not: HTTP (``simulation_routes``), or
 faults (``faults``). Pure, no I/O.
 
 The shares are those of the public hub as far as they are known: a few hundred families of which the

@@ -1,7 +1,7 @@
 """The files of a repo folder: which are served, and their git and LFS digests.
 
 Belongs here: the walk over one folder, what is hidden (dot files, links leading outside), hashing.
-Does not: what a repo is (``server_repo``), what files say (``server_metadata``). Reads the disk.
+Does not: what a repo is (``repo``), what files say (``metadata``). Reads the disk.
 """
 
 import contextlib
