@@ -10,12 +10,11 @@ token, loops for ever over a Link cycle and dies of one malformed row; its downl
 verified.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 from urllib.parse import quote
 
 from ws_pipeline.bounded_json import BoundedJsonError, check_structure
@@ -23,7 +22,9 @@ from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
 from ws_pipeline.hub.budget import RateBudget
 from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
 from ws_pipeline.hub.responses import TransientError
-from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport
+from ws_pipeline.hub.retries import DEFAULT_RETRIES, RetryPolicy
+from ws_pipeline.hub.sink import FileSink, is_blob
+from ws_pipeline.hub.transport import Answer, Transport
 from ws_pipeline.hub.urls import join_url, relative_url, show_url
 
 PAGE_SIZE = 500
@@ -229,7 +230,7 @@ class HubClient:
         """
         url = self._file_url(repo_id, revision, path)
         with destination.open("a+b") as file:
-            sink = _Sink(file=file, num_bytes=num_bytes)
+            sink = FileSink(file=file, num_bytes=num_bytes)
             sink.resume()
             if sink.have != num_bytes or not num_bytes:
                 self._transport.stream_into(
@@ -241,7 +242,7 @@ class HubClient:
                 f"{path} of {repo_id} should have sha256 {sha256[:12]}..., but the bytes that came "
                 f"have {actual[:12]}...; it is fetched again in the next run."
             )
-        if not sha256 and blob_id and not _is_blob(sink, destination, blob_id):
+        if not sha256 and blob_id and not is_blob(sink, destination, blob_id):
             raise IntegrityError(
                 f"{path} of {repo_id} should be git blob {blob_id[:12]}..., but other bytes came; "
                 "it is fetched again in the next run."
@@ -275,56 +276,6 @@ class HubClient:
             f"{self.endpoint}/{_repo_path(repo_id)}/resolve/"
             f"{quote(revision, safe='')}/{quote(path, safe='/')}"
         )
-
-
-@runtime_checkable
-class _Digest(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
-@dataclass(kw_only=True, slots=True)
-class _Sink:
-    """Where a download's bytes go: a file open for appending. Implements ``transport.Sink``."""
-
-    file: BinaryIO
-    num_bytes: int
-    have: int = 0
-    digest: _Digest = field(default_factory=hashlib.sha256)
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self.have += len(data)
-        if self.have > self.num_bytes:
-            raise IntegrityError(
-                f"The hub sends more than the {self.num_bytes} bytes that it stated; given up."
-            )
-        self.digest.update(data)
-        self.file.write(data)
-
-    def resume(self) -> None:
-        """Take in what the file holds."""
-        self.file.seek(0)
-        while chunk := self.file.read(1 << 20):
-            self.have += len(chunk)
-            self.digest.update(chunk)
-        if self.have > self.num_bytes:
-            self.restart()
-
-    def restart(self) -> None:
-        """Forget what came: the server does not resume."""
-        self.file.truncate(0)  # it is open for appending: the next write goes to the new end
-        self.have, self.digest = 0, hashlib.sha256()
-
-
-def _is_blob(sink: _Sink, path: Path, blob_id: str) -> bool:
-    """Say whether a file is the git blob of that id."""
-    algorithm = "sha1" if len(blob_id) == 40 else "sha256"
-    digest = hashlib.new(algorithm, b"blob %d\0" % sink.num_bytes, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest() == blob_id
 
 
 def _repo_path(repo_id: str) -> str:

@@ -12,7 +12,8 @@ from ws_pipeline.errors import ConfigError, HubError, IntegrityError, Reason, Re
 from ws_pipeline.hub import client as client_module
 from ws_pipeline.hub import transport as transport_module
 from ws_pipeline.hub.client import HubClient
-from ws_pipeline.hub.transport import MAX_GIVEN_UP, MAX_REDIRECTS
+from ws_pipeline.hub.retries import MAX_GIVEN_UP
+from ws_pipeline.hub.transport import MAX_REDIRECTS
 from ws_pipeline_tests.hub.scripted_hub import SHA, TOKEN, ScriptedHub, Sleeps, connect
 
 DATA = bytes(range(256)) * 16
