@@ -54,9 +54,22 @@ class FileSink:
 
 def is_blob(sink: FileSink, path: Path, blob_id: str) -> bool:
     """Say whether a file is the git blob of that id."""
-    algorithm = "sha1" if len(blob_id) == 40 else "sha256"
-    digest = hashlib.new(algorithm, b"blob %d\0" % sink.num_bytes, usedforsecurity=False)
+    digest = _start_blob(blob_id, sink.num_bytes)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest() == blob_id
+
+
+def is_content(data: bytes, *, sha256: str, blob_id: str) -> bool:
+    """Say whether bytes are those of a sha256, or where there is none, the git blob of an id."""
+    if sha256:
+        return hashlib.sha256(data).hexdigest() == sha256
+    digest = _start_blob(blob_id, len(data))
+    digest.update(data)
+    return not blob_id or digest.hexdigest() == blob_id
+
+
+def _start_blob(blob_id: str, num_bytes: int) -> _Digest:
+    algorithm = "sha1" if len(blob_id) == 40 else "sha256"
+    return hashlib.new(algorithm, b"blob %d\0" % num_bytes, usedforsecurity=False)

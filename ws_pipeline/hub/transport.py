@@ -14,6 +14,7 @@ Source: https://huggingface.co/docs/hub/rate-limits.
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ DEADLINE_SECONDS = 120.0
 """For one whole answer but a file's; a page that drips for longer is given up."""
 
 MAX_REDIRECTS = 5
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +84,7 @@ class Transport:
         max_bytes: int,
         headers: Mapping[str, str] | None = None,
         is_file: bool = False,
+        revision: str = "",
         check: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """Return a whole answer of 200 or 206.
@@ -90,6 +94,7 @@ class Transport:
             max_bytes: Cap of the body.
             headers: Beyond user agent and token.
             is_file: A file may lie on another origin, an answer of the API may not.
+            revision: Of a file; another one, where the hub states it, has the request sent again.
             check: Looks at the answer; a TransientError of its own has the request sent again.
 
         Raises:
@@ -98,7 +103,7 @@ class Transport:
 
         def attempt() -> Answer:
             deadline = time.monotonic() + DEADLINE_SECONDS
-            with self._open(url, headers or {}, is_file=is_file) as response:
+            with self._open(url, headers or {}, is_file=is_file, revision=revision) as response:
                 body = _read_body(response, max_bytes, deadline)
                 answer = Answer(
                     status=response.status_code,
@@ -113,7 +118,9 @@ class Transport:
 
         return self._retrier.call(attempt, "resolvers" if is_file else "api")
 
-    def stream_into(self, url: str, sink: FileSink, *, deadline_seconds: float) -> None:
+    def stream_into(
+        self, url: str, sink: FileSink, *, revision: str, deadline_seconds: float
+    ) -> None:
         """Stream a file into ``sink``, going on by range where a connection broke.
 
         Raises:
@@ -125,7 +132,7 @@ class Transport:
             headers = {"Range": f"bytes={sink.have}-"} if 0 < sink.have < sink.num_bytes else {}
             if not headers:
                 sink.restart()
-            with self._open(url, headers, is_file=True) as response:
+            with self._open(url, headers, is_file=True, revision=revision) as response:
                 _check_resumed(response, sink)
                 for chunk in _iterate(response, deadline):
                     sink.write(chunk)
@@ -139,7 +146,7 @@ class Transport:
 
     @contextlib.contextmanager
     def _open(
-        self, url: str, headers: Mapping[str, str], *, is_file: bool
+        self, url: str, headers: Mapping[str, str], *, is_file: bool, revision: str
     ) -> Iterator[httpx2.Response]:
         """Send a GET, following redirects by the module's rules; yields a good, unread answer."""
         bucket: Bucket = "resolvers" if is_file else "api"
@@ -155,6 +162,8 @@ class Transport:
                             follow_redirects=False,
                         )
                     )
+                    if self.is_same_origin(url):
+                        _check_revision(response, revision)
                     if not response.is_redirect:
                         break
                     url = self._redirect(response, is_file=is_file)
@@ -202,6 +211,16 @@ class Transport:
                 f"{show_url(str(response.url))} redirects to another origin; not followed."
             )
         return url
+
+
+def _check_revision(response: httpx2.Response, revision: str) -> None:
+    """Require that the hub, where it says of which revision a file is, names the one asked for."""
+    stated = response.headers.get("x-repo-commit", revision)
+    if _COMMIT.fullmatch(revision) and stated != revision:
+        raise TransientError(
+            f"{show_url(str(response.url))}: asked for revision {revision[:12]}, the hub answered "
+            f"with {stated[:12]!r}."
+        )
 
 
 def _check_resumed(response: httpx2.Response, sink: FileSink) -> None:
