@@ -26,8 +26,8 @@ from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.scan import scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.server import serve_app_in_thread
-from ws_pipeline.hub.simulation import SimulatedHub
-from ws_pipeline.hub.simulation_server import ADVANCE, make_simulation_app
+from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation_routes import ADVANCE, make_simulation_app
 from ws_pipeline.storage.store import Store
 
 SEED = 7
@@ -45,7 +45,7 @@ def scan_once(endpoint: str, store: str, day: int, kind: str) -> dict[str, Any]:
     book = ScanBook.of(Store.open(store))
     now = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(days=day)
     cpu, wall = time.process_time(), time.perf_counter()
-    result = scan_hub(HubClient(endpoint), book, now=now, full=kind == "full")
+    result = scan_hub(HubClient(endpoint, "hf_any"), book, now=now, full=kind == "full")
     return {
         "kind": result.kind,
         "rows": result.num_listed,

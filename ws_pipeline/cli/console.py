@@ -41,7 +41,7 @@ def print_error(reason: str, sentence: str) -> None:
 
 def print_json(value: object) -> None:
     """Print strict JSON: NaN becomes null, dates text."""
-    from ws_pipeline.hub.server_metadata import to_json_value
+    from ws_pipeline.hub.server.metadata import to_json_value
 
     text = json.dumps(to_json_value(value), indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(text + "\n")

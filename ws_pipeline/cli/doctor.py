@@ -193,7 +193,7 @@ def check_hub(home: Path, endpoint: str) -> Finding:
         _list_one(url)
     elif (home / "hub").is_dir():
         from ws_pipeline.hub.server import serve_in_thread
-        from ws_pipeline.hub.server_index import HubFolder
+        from ws_pipeline.hub.server.index import HubFolder
 
         with serve_in_thread(home / "hub") as served:
             _list_one(served)
@@ -207,7 +207,7 @@ def check_hub(home: Path, endpoint: str) -> Finding:
 
 def _list_one(endpoint: str) -> None:
     from ws_pipeline.hub.client import HubClient
-    from ws_pipeline.hub.transport import RetryPolicy
+    from ws_pipeline.hub.retries import RetryPolicy
 
     client = HubClient(endpoint, os.environ.get("HF_TOKEN"), retries=RetryPolicy(max_attempts=1))
     next(iter(client.list_pages(page_size=1)))

@@ -81,9 +81,9 @@ def serve(
     if (folder is None) == (simulate <= 0):
         raise ConfigError("Serve either a FOLDER or --simulate N repos.", reason=Reason.MISUSE)
     from ws_pipeline.hub.server import make_app, serve_app
-    from ws_pipeline.hub.server_index import HubFolder
-    from ws_pipeline.hub.simulation import SimulatedHub
-    from ws_pipeline.hub.simulation_server import add_faults, make_simulation_app
+    from ws_pipeline.hub.server.index import HubFolder
+    from ws_pipeline.hub.server.simulation import SimulatedHub
+    from ws_pipeline.hub.server.simulation_routes import add_faults, make_simulation_app
 
     if folder is None:
         what = f"{simulate} simulated repos"

@@ -3,7 +3,7 @@
 What it is: one small JSON file per token and origin, changed under a file lock, that holds what the
 hub's ``RateLimit`` headers said last, minus what was sent since. A request is counted before it
 goes out, and one that would meet a 429 waits for the window's end instead. What it is not: the
-pause after a failure (``transport``), or a queue: who wakes first asks first. Does file I/O where a
+pause after a failure (``retries``), or a queue: who wakes first asks first. Does file I/O where a
 path is given; without one, the budget is that of this process alone.
 
 A token's name on disk is a digest; the token itself is nowhere.

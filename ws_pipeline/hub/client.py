@@ -10,58 +10,25 @@ token, loops for ever over a Link cycle and dies of one malformed row; its downl
 verified.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
+from typing import Any
 from urllib.parse import quote
 
-from ws_pipeline.bounded_json import BoundedJsonError, check_structure
 from ws_pipeline.errors import HubError, IntegrityError, Reason, RefusedError
 from ws_pipeline.hub.budget import RateBudget
-from ws_pipeline.hub.listing import LISTING_FIELDS, is_file_name, is_repo_id
-from ws_pipeline.hub.responses import TransientError
-from ws_pipeline.hub.transport import DEFAULT_RETRIES, Answer, RetryPolicy, Transport
-from ws_pipeline.hub.urls import join_url, relative_url, show_url
-
-PAGE_SIZE = 500
-"""Rows per listing request; the hub allows 1000 and times out at times with deep cursors."""
-
-MAX_PAGE_BYTES = 16 * 1024**2
-"""A page of 500 light rows is about 1 MB."""
+from ws_pipeline.hub.listing import is_file_name, is_repo_id
+from ws_pipeline.hub.pager import PAGE_SIZE, Order, Page, Pager
+from ws_pipeline.hub.responses import TransientError, decode_json
+from ws_pipeline.hub.retries import DEFAULT_RETRIES, RetryPolicy
+from ws_pipeline.hub.sink import FileSink, is_blob, is_content
+from ws_pipeline.hub.transport import Answer, Transport
 
 MAX_DETAIL_BYTES = 16 * 1024**2
 """20,000 files at 300 bytes each are 6 MB, a card of any size we keep is smaller."""
 
-MAX_ANSWER_DEPTH = 64
-MAX_ANSWER_VALUES = 800_000
-"""500 rows of 200 values are 100,000, 20,000 files of 20 values 400,000; a parser turns each into
-at most 90 bytes of memory, so an answer of nothing but brackets stays below 80 MB."""
-
-MAX_PAGES = 100_000
-"""At 500 rows: 50 million repos, ten times the public hub."""
-
 MIN_BYTES_PER_SECOND = 50_000
 """A slower download counts as hung and is tried again."""
-
-
-Order = Literal["oldest", "recent"]
-
-_SORTS: dict[Order, tuple[str, str]] = {
-    "oldest": ("createdAt", "1"),
-    "recent": ("lastModified", "-1"),
-}
-"""Sort and direction. Without them the hub sorts by trend, which moves under a pager."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    """One listing page as it came; rows are not yet checked."""
-
-    items: list[object]
-    cursor: str  # of the next page: its URL without the origin; "" on the last page
 
 
 class HubClient:
@@ -83,6 +50,7 @@ class HubClient:
         budget: RateBudget | None = None,
     ) -> None:
         self._transport = Transport(endpoint, token, retries=retries, budget=budget)
+        self._pager = Pager(self._transport)
 
     def __repr__(self) -> str:
         return f"HubClient({self.endpoint!r})"
@@ -115,37 +83,7 @@ class HubClient:
         Raises:
             HubError: If a page is no JSON list, or if Link leads to another origin or in a circle.
         """
-        url: str | None = self._listing_url(tags, order, page_size)
-        if cursor:
-            url = join_url(self.endpoint, cursor)
-            if not self._transport.is_same_origin(url):
-                raise RefusedError(f"A cursor is a path of the hub; got {show_url(url)!r}.")
-        seen: set[str] = set()
-        while url is not None:
-            seen.add(url)
-            page = self._read_page(url, seen)
-            url = join_url(self.endpoint, page.cursor) if page.cursor else None
-            yield page
-
-    def _read_page(self, url: str, seen: set[str]) -> Page:
-        found: list[Page] = []
-
-        def check(answer: Answer) -> None:
-            items = _decode_json(answer)
-            if not isinstance(items, list):
-                raise TransientError(
-                    f"A listing page must be a JSON list; got {type(items).__name__}."
-                )
-            next_url = self._next_url(answer)
-            if next_url in seen or len(seen) >= MAX_PAGES:
-                raise TransientError(
-                    f"The hub's listing goes in a circle after {len(seen)} pages; "
-                    "report it to whoever runs the hub."
-                )
-            found.append(Page(items=items, cursor=relative_url(next_url) if next_url else ""))
-
-        self._transport.get(url, max_bytes=MAX_PAGE_BYTES, check=check)
-        return found[-1]
+        return self._pager.pages(tags=tags, order=order, cursor=cursor, page_size=page_size)
 
     def list_models(self, *, tags: tuple[str, ...] = ()) -> Iterator[object]:
         """Yield raw listing rows over all pages; see :meth:`list_pages`."""
@@ -166,23 +104,33 @@ class HubClient:
         path = f"api/models/{_repo_path(repo_id)}/revision/{quote(revision, safe='')}"
         url = f"{self.endpoint}/{path}" + ("?blobs=true" if blobs else "")
         answer = self._transport.get(url, max_bytes=MAX_DETAIL_BYTES, check=_check_json)
-        info = _decode_json(answer)
+        info = decode_json(answer.body, max_bytes=MAX_DETAIL_BYTES)
         if not isinstance(info, dict):
             raise HubError(f"The hub's answer on {repo_id} must be a JSON object.")
         return info
 
     def read_range(
-        self, repo_id: str, revision: str, path: str, start: int, num_bytes: int
+        self,
+        repo_id: str,
+        revision: str,
+        path: str,
+        start: int,
+        num_bytes: int,
+        *,
+        sha256: str = "",
+        blob_id: str = "",
     ) -> bytes:
         """Return exactly ``num_bytes`` of a file from ``start``.
 
+        For a range that is the whole file, ``sha256`` or ``blob_id`` say what the bytes have to be.
+
         Raises:
-            HubError: If the answer is not 206 with the range and length that were asked for.
+            HubError: If the answer is not 206 with the range and length that were asked for, or
+                has other bytes than stated (``sha256_mismatch``).
         """
         if start < 0 or num_bytes < 1:
             raise RefusedError(f"A range needs start >= 0 and a byte; got {start}, {num_bytes}.")
         end = start + num_bytes - 1
-        url = self._file_url(repo_id, revision, path)
 
         def check(answer: Answer) -> None:
             stated = answer.headers.get("content-range", "")
@@ -195,16 +143,41 @@ class HubClient:
                 raise TransientError(
                     f"{path} of {repo_id}: asked for {num_bytes} bytes, got {len(answer.body)}."
                 )
+            _check_content(answer.body, f"{path} of {repo_id}", sha256, blob_id)
 
-        headers = {"Range": f"bytes={start}-{end}"}
         return self._transport.get(
-            url, headers=headers, max_bytes=num_bytes, is_file=True, check=check
+            self._file_url(repo_id, revision, path),
+            headers={"Range": f"bytes={start}-{end}"},
+            max_bytes=num_bytes,
+            is_file=True,
+            revision=revision,
+            check=check,
         ).body
 
-    def read_file(self, repo_id: str, revision: str, path: str, *, max_bytes: int) -> bytes:
-        """Return a small file whole; HubError when it is larger than ``max_bytes``."""
-        url = self._file_url(repo_id, revision, path)
-        return self._transport.get(url, max_bytes=max_bytes, is_file=True).body
+    def read_file(
+        self,
+        repo_id: str,
+        revision: str,
+        path: str,
+        *,
+        max_bytes: int,
+        sha256: str = "",
+        blob_id: str = "",
+    ) -> bytes:
+        """Return a small file whole, checked against what the hub states of it.
+
+        Raises:
+            HubError: If it is larger than ``max_bytes``, or has other bytes than stated.
+        """
+        return self._transport.get(
+            self._file_url(repo_id, revision, path),
+            max_bytes=max_bytes,
+            is_file=True,
+            revision=revision,
+            check=lambda answer: _check_content(
+                answer.body, f"{path} of {repo_id}", sha256, blob_id
+            ),
+        ).body
 
     def download(
         self,
@@ -229,11 +202,12 @@ class HubClient:
         """
         url = self._file_url(repo_id, revision, path)
         with destination.open("a+b") as file:
-            sink = _Sink(file=file, num_bytes=num_bytes)
+            sink = FileSink(file=file, num_bytes=num_bytes)
             sink.resume()
             if sink.have != num_bytes or not num_bytes:
+                deadline_seconds = 60 + num_bytes / MIN_BYTES_PER_SECOND
                 self._transport.stream_into(
-                    url, sink, deadline_seconds=60 + num_bytes / MIN_BYTES_PER_SECOND
+                    url, sink, revision=revision, deadline_seconds=deadline_seconds
                 )
         actual = sink.digest.hexdigest()
         if sha256 and actual != sha256:
@@ -241,30 +215,12 @@ class HubClient:
                 f"{path} of {repo_id} should have sha256 {sha256[:12]}..., but the bytes that came "
                 f"have {actual[:12]}...; it is fetched again in the next run."
             )
-        if not sha256 and blob_id and not _is_blob(sink, destination, blob_id):
+        if not sha256 and blob_id and not is_blob(sink, destination, blob_id):
             raise IntegrityError(
                 f"{path} of {repo_id} should be git blob {blob_id[:12]}..., but other bytes came; "
                 "it is fetched again in the next run."
             )
         return actual
-
-    def _listing_url(self, tags: tuple[str, ...], order: Order, page_size: int) -> str:
-        sort, direction = _SORTS[order]
-        pairs = [("sort", sort), ("direction", direction), ("limit", str(page_size))]
-        pairs += [("filter", tag) for tag in tags]
-        pairs += [("expand", name) for name in LISTING_FIELDS]
-        query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
-        return f"{self.endpoint}/api/models?{query}"
-
-    def _next_url(self, answer: Answer) -> str | None:
-        if answer.next_link is None:
-            return None
-        url = join_url(answer.url, answer.next_link)
-        if not self._transport.is_same_origin(url):
-            raise TransientError(
-                f"The hub's listing leads from {self.endpoint} to another origin; not followed."
-            )
-        return url
 
     def _file_url(self, repo_id: str, revision: str, path: str) -> str:
         if not is_file_name(path):
@@ -277,77 +233,19 @@ class HubClient:
         )
 
 
-@runtime_checkable
-class _Digest(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
-@dataclass(kw_only=True, slots=True)
-class _Sink:
-    """Where a download's bytes go: a file open for appending. Implements ``transport.Sink``."""
-
-    file: BinaryIO
-    num_bytes: int
-    have: int = 0
-    digest: _Digest = field(default_factory=hashlib.sha256)
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self.have += len(data)
-        if self.have > self.num_bytes:
-            raise IntegrityError(
-                f"The hub sends more than the {self.num_bytes} bytes that it stated; given up."
-            )
-        self.digest.update(data)
-        self.file.write(data)
-
-    def resume(self) -> None:
-        """Take in what the file holds."""
-        self.file.seek(0)
-        while chunk := self.file.read(1 << 20):
-            self.have += len(chunk)
-            self.digest.update(chunk)
-        if self.have > self.num_bytes:
-            self.restart()
-
-    def restart(self) -> None:
-        """Forget what came: the server does not resume."""
-        self.file.truncate(0)  # it is open for appending: the next write goes to the new end
-        self.have, self.digest = 0, hashlib.sha256()
-
-
-def _is_blob(sink: _Sink, path: Path, blob_id: str) -> bool:
-    """Say whether a file is the git blob of that id."""
-    algorithm = "sha1" if len(blob_id) == 40 else "sha256"
-    digest = hashlib.new(algorithm, b"blob %d\0" % sink.num_bytes, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest() == blob_id
-
-
 def _repo_path(repo_id: str) -> str:
     if not is_repo_id(repo_id):
         raise RefusedError(f"A repo is named owner/name; got {repo_id[:80]!r}.")
     return quote(repo_id, safe="/")
 
 
-def _check_json(answer: Answer) -> None:
-    _decode_json(answer)
-
-
-def _decode_json(answer: Answer) -> Any:
-    # Bounds only: what else is wrong is wrong with one row, and must not cost the page.
-    try:
-        check_structure(
-            answer.body,
-            max_bytes=MAX_PAGE_BYTES,
-            max_depth=MAX_ANSWER_DEPTH,
-            max_values=MAX_ANSWER_VALUES,
+def _check_content(data: bytes, what: str, sha256: str, blob_id: str) -> None:
+    if not is_content(data, sha256=sha256, blob_id=blob_id):
+        raise TransientError(
+            f"{what} came with other bytes than the hub states; it is read again in the next run.",
+            reason=Reason.SHA256_MISMATCH,
         )
-        return json.loads(answer.body)
-    except BoundedJsonError as error:
-        raise HubError(f"The hub's answer is out of bounds: {error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise TransientError(f"The hub's answer is no JSON ({len(answer.body)} bytes).") from error
+
+
+def _check_json(answer: Answer) -> None:
+    decode_json(answer.body, max_bytes=MAX_DETAIL_BYTES)

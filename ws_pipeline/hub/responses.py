@@ -1,26 +1,39 @@
-"""What a hub means by a status and its headers. Pure, no I/O.
+"""What a hub means by a status, its headers and its JSON. Pure, no I/O.
 
-What it is: from a response's head to a reason, and whether and when to ask again. What it is not:
+What it is: from a response to a reason, and whether and when to ask again. What it is not:
 the asking (``transport``).
 
 Source: huggingface_hub 2.4, ``utils/_http.py``; https://huggingface.co/docs/hub/rate-limits.
 """
 
 import contextlib
-from typing import NoReturn
+import json
+from typing import Any, NoReturn
 
 import httpx2
 from huggingface_hub.utils._http import parse_ratelimit_headers
 
+from ws_pipeline.bounded_json import BoundedJsonError, check_structure
 from ws_pipeline.errors import HubError, Reason
 from ws_pipeline.hub.urls import show_url
+
+MAX_ANSWER_DEPTH = 64
+MAX_ANSWER_VALUES = 800_000
+"""500 rows of 200 values are 100,000, 20,000 files of 20 values 400,000; a parser turns each into
+at most 90 bytes of memory, so an answer of nothing but brackets stays below 80 MB."""
 
 
 class TransientError(HubError):
     """A request that may succeed when it is sent again."""
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        reason: Reason = Reason.UNREACHABLE,
+    ) -> None:
+        super().__init__(message, reason=reason)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -81,3 +94,23 @@ def read_limit(response: httpx2.Response) -> tuple[int, float] | None:
         with contextlib.suppress(ValueError):
             return 0, max(0.0, float(response.headers.get("retry-after", "")))
     return None
+
+
+def decode_json(body: bytes, *, max_bytes: int) -> Any:
+    """Return what an answer of the API says, within bounds of size, depth and number of values.
+
+    Bounds only: what else is wrong is wrong with one row, and must not cost the page.
+
+    Raises:
+        TransientError: If it is no JSON.
+        HubError: If it is out of bounds.
+    """
+    try:
+        check_structure(
+            body, max_bytes=max_bytes, max_depth=MAX_ANSWER_DEPTH, max_values=MAX_ANSWER_VALUES
+        )
+        return json.loads(body)
+    except BoundedJsonError as error:
+        raise HubError(f"The hub's answer is out of bounds: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise TransientError(f"The hub's answer is no JSON ({len(body)} bytes).") from error

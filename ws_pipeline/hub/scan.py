@@ -19,7 +19,8 @@ from typing import TypedDict
 import polars as pl
 
 from ws_pipeline.errors import HubError
-from ws_pipeline.hub.client import MAX_PAGES, HubClient, Order, Page
+from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.pager import MAX_PAGES, Order, Page
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.scan_edition import Edition, Progress, ScanKind, moment_of
 from ws_pipeline.hub.scan_rows import STATE_MALFORMED, parse_items

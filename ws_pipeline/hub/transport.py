@@ -4,37 +4,31 @@ What it is: the rules that every request to a hub keeps, over ``huggingface_hub.
 What it is not: knowledge of what the hub's answers mean (``client``). Does network I/O.
 
 - A body is read with a cap and a deadline; a slow drip ends like a hang.
-- 429, 5xx and broken connections are tried again with jitter; Retry-After is honoured up to a cap.
-- What the RateLimit headers say goes into a budget (``budget``), and a request that the hub would
-  refuse waits instead.
+- 429, 5xx and broken connections are tried again (``retries``); what the RateLimit headers say goes
+  into a budget (``budget``), and a request that the hub would refuse waits instead.
 - Redirects are followed by hand: within the origin with the token, to another origin only for
-  files,
-  only over https and without the token.
+  files, only over https and without the token.
 - URLs stand in errors without their query: signed ones are secrets.
 
 Source: https://huggingface.co/docs/hub/rate-limits.
 """
 
-import atexit
 import contextlib
-import functools
-import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from ipaddress import ip_address
-from typing import Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 import httpx2
-import tenacity
-from huggingface_hub import get_session
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from ws_pipeline.errors import ConfigError, HubError
+from ws_pipeline.errors import HubError
 from ws_pipeline.hub.budget import Bucket, RateBudget
 from ws_pipeline.hub.responses import TransientError, check_status, read_limit
+from ws_pipeline.hub.retries import Retrier, RetryPolicy
+from ws_pipeline.hub.session import open_session, user_agent
+from ws_pipeline.hub.sink import FileSink
 from ws_pipeline.hub.urls import check_endpoint, join_url, origin_of, show_url
 
 TIMEOUT = httpx2.Timeout(connect=10.0, read=30.0, write=30.0, pool=60.0)
@@ -45,36 +39,7 @@ DEADLINE_SECONDS = 120.0
 
 MAX_REDIRECTS = 5
 
-MAX_GIVEN_UP = 4
-"""Requests in a row that failed at every attempt; then the hub counts as down, and each further one
-is tried once until one succeeds: hundreds of repos must not wait for a dead hub one by one."""
-
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy:
-    """How failed requests are tried again.
-
-    Args:
-        max_attempts: Requests in all, the first included.
-        max_wait_seconds: Cap of one pause by our own back-off.
-        max_retry_after_seconds: Cap of one pause that the hub asks for; its windows are 300 s long.
-        sleep: How to wait; tests hand in their own.
-    """
-
-    max_attempts: int = 6
-    max_wait_seconds: float = 20.0
-    max_retry_after_seconds: float = 330.0
-    sleep: Callable[[float], None] = time.sleep
-
-    def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ConfigError(f"max_attempts must be at least 1; got {self.max_attempts}.")
-
-
-DEFAULT_RETRIES = RetryPolicy()
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,20 +51,6 @@ class Answer:
     body: bytes
     url: str
     next_link: str | None
-
-
-@runtime_checkable
-class Sink(Protocol):
-    """Where a streamed file goes."""
-
-    num_bytes: int
-    have: int
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-
-    def restart(self) -> None:
-        """Forget what came."""
 
 
 class Transport:
@@ -117,11 +68,10 @@ class Transport:
         self.endpoint = endpoint.rstrip("/")
         self._origin = origin_of(endpoint)
         self._token = token
-        self._retries = retries
-        self._session = _open_session(host)
-        self._user_agent = _user_agent()
+        self._session = open_session(host)
+        self._user_agent = user_agent()
         self._budget = RateBudget() if budget is None else budget
-        self._num_given_up = 0
+        self._retrier = Retrier(retries, self._budget)
 
     def is_same_origin(self, url: str) -> bool:
         """Say whether a URL has the endpoint's scheme, host and port."""
@@ -134,6 +84,7 @@ class Transport:
         max_bytes: int,
         headers: Mapping[str, str] | None = None,
         is_file: bool = False,
+        revision: str = "",
         check: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """Return a whole answer of 200 or 206.
@@ -143,6 +94,7 @@ class Transport:
             max_bytes: Cap of the body.
             headers: Beyond user agent and token.
             is_file: A file may lie on another origin, an answer of the API may not.
+            revision: Of a file; another one, where the hub states it, has the request sent again.
             check: Looks at the answer; a TransientError of its own has the request sent again.
 
         Raises:
@@ -151,7 +103,7 @@ class Transport:
 
         def attempt() -> Answer:
             deadline = time.monotonic() + DEADLINE_SECONDS
-            with self._open(url, headers or {}, is_file=is_file) as response:
+            with self._open(url, headers or {}, is_file=is_file, revision=revision) as response:
                 body = _read_body(response, max_bytes, deadline)
                 answer = Answer(
                     status=response.status_code,
@@ -164,9 +116,11 @@ class Transport:
                 check(answer)
             return answer
 
-        return self._retry(attempt, "resolvers" if is_file else "api")
+        return self._retrier.call(attempt, "resolvers" if is_file else "api")
 
-    def stream_into(self, url: str, sink: Sink, *, deadline_seconds: float) -> None:
+    def stream_into(
+        self, url: str, sink: FileSink, *, revision: str, deadline_seconds: float
+    ) -> None:
         """Stream a file into ``sink``, going on by range where a connection broke.
 
         Raises:
@@ -178,7 +132,7 @@ class Transport:
             headers = {"Range": f"bytes={sink.have}-"} if 0 < sink.have < sink.num_bytes else {}
             if not headers:
                 sink.restart()
-            with self._open(url, headers, is_file=True) as response:
+            with self._open(url, headers, is_file=True, revision=revision) as response:
                 _check_resumed(response, sink)
                 for chunk in _iterate(response, deadline):
                     sink.write(chunk)
@@ -188,49 +142,11 @@ class Transport:
                     "off, run again later."
                 )
 
-        self._retry(attempt, "resolvers")
-
-    def _retry(self, attempt: Callable[[], _T], bucket: Bucket) -> _T:
-        is_down = self._num_given_up >= MAX_GIVEN_UP
-        pause = _Pause()
-
-        def paced() -> _T:
-            delay = self._budget.reserve(bucket)
-            if delay > 0 and not pause.is_over:
-                self._retries.sleep(delay)
-                self._budget.reserve(bucket)
-            return attempt()
-
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(1 if is_down else self._retries.max_attempts),
-            wait=functools.partial(self._wait, pause),
-            retry=tenacity.retry_if_exception_type(TransientError),
-            sleep=self._retries.sleep,
-            reraise=True,
-        )
-        try:
-            result = retrying(paced)
-        except TransientError:
-            self._num_given_up += 1
-            raise
-        self._num_given_up = 0
-        return result
-
-    def _wait(self, pause: "_Pause", state: tenacity.RetryCallState) -> float:
-        """Return the pause: what the hub asks for, capped, or exponential; with jitter."""
-        jitter = tenacity.wait_random_exponential(
-            multiplier=0.5, max=self._retries.max_wait_seconds
-        )(state)
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after_seconds if isinstance(error, TransientError) else None
-        pause.is_over = asked is not None
-        if asked is None:
-            return jitter
-        return min(asked, self._retries.max_retry_after_seconds) + min(jitter, 1.0)
+        self._retrier.call(attempt, "resolvers")
 
     @contextlib.contextmanager
     def _open(
-        self, url: str, headers: Mapping[str, str], *, is_file: bool
+        self, url: str, headers: Mapping[str, str], *, is_file: bool, revision: str
     ) -> Iterator[httpx2.Response]:
         """Send a GET, following redirects by the module's rules; yields a good, unread answer."""
         bucket: Bucket = "resolvers" if is_file else "api"
@@ -246,6 +162,8 @@ class Transport:
                             follow_redirects=False,
                         )
                     )
+                    if self.is_same_origin(url):
+                        _check_revision(response, revision)
                     if not response.is_redirect:
                         break
                     url = self._redirect(response, is_file=is_file)
@@ -295,42 +213,17 @@ class Transport:
         return url
 
 
-@dataclass(slots=True)
-class _Pause:
-    """Whether the last pause was one that the hub asked for; the budget then adds none."""
-
-    is_over: bool = False
-
-
-def _open_session(host: str) -> httpx2.Client:
-    """Return huggingface_hub's session, or for a loopback hub one that asks no proxy."""
-    for name in ("httpx2", "httpcore2"):  # log signed URLs whole, at INFO and at DEBUG
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
-    is_loopback = host == "localhost"
-    with contextlib.suppress(ValueError):
-        is_loopback = is_loopback or ip_address(host).is_loopback
-    return _loopback_session() if is_loopback else get_session()
+def _check_revision(response: httpx2.Response, revision: str) -> None:
+    """Require that the hub, where it says of which revision a file is, names the one asked for."""
+    stated = response.headers.get("x-repo-commit", revision)
+    if _COMMIT.fullmatch(revision) and stated != revision:
+        raise TransientError(
+            f"{show_url(str(response.url))}: asked for revision {revision[:12]}, the hub answered "
+            f"with {stated[:12]!r}."
+        )
 
 
-@functools.cache
-def _loopback_session() -> httpx2.Client:
-    """Return the process's one session for hubs on this machine; open until the process ends."""
-    session = httpx2.Client(trust_env=False)
-    atexit.register(session.close)
-    return session
-
-
-def _user_agent() -> str:
-    try:
-        number = version("ws-pipeline")
-    except PackageNotFoundError:  # a checkout that is not installed
-        number = "0"
-    return f"ws_pipeline/{number}; huggingface_hub/{version('huggingface_hub')}"
-
-
-def _check_resumed(response: httpx2.Response, sink: Sink) -> None:
+def _check_resumed(response: httpx2.Response, sink: FileSink) -> None:
     if not sink.have:
         return
     if response.status_code == 200:  # the server does not do ranges

@@ -1,8 +1,10 @@
 """Tensor names, dtypes and shapes of every repo of a family, without downloading a model.
 
 What it is: one range request per file for most headers, a second one for long headers, the verdict
-kept for ever in a create-only manifest. What it is not: the header's parser, which is handed in (it
-lies in a higher package), nor the choice of repos (``selection``). Network and store I/O.
+kept for ever in a create-only manifest. A refusal follows from bytes that were checked against the
+hub's digest, or for files longer than the first request, that came twice. What it is not: the
+header's parser, which is handed in (it lies in a higher package), nor the choice of repos
+(``selection``). Network and store I/O.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from ws_pipeline.errors import HeaderError, HubError, Reason, RefusedError
+from ws_pipeline.errors import HeaderError, HubError, MissingInputError, Reason, RefusedError
 from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.repo import TRANSIENT_REASONS, accept, accepted_rows, build_frame, refuse
 from ws_pipeline.hub.weight_files import MAX_INDEX_BYTES, find_weight_files, parse_index
@@ -104,9 +106,11 @@ def _triage_repo(
         return _stage_row(row, stored, reused=True)
     try:
         verdict = {"reason": "", "detail": "", **_read_headers(client, row, parse)}
+    except MissingInputError:  # something of ours, and no verdict on a repo
+        raise
     except (HubError, RefusedError) as error:
         verdict = {"reason": str(error.reason), "detail": str(error)}
-        if error.reason in TRANSIENT_REASONS:
+        if isinstance(error, HubError) or error.reason in TRANSIENT_REASONS:
             return _stage_row(row, verdict, reused=False)
     store.manifests.create(key, verdict)
     return _stage_row(row, verdict, reused=False)
@@ -120,18 +124,19 @@ def _stage_row(row: dict[str, Any], verdict: dict[str, Any], *, reused: bool) ->
 
 
 def _read_headers(client: HubClient, row: dict[str, Any], parse: ParseHeader) -> dict[str, Any]:
-    sizes = {file["path"]: file["num_bytes"] for file in row["files"]}
-    paths, index = find_weight_files(sizes)
+    stated = {file["path"]: file for file in row["files"]}
+    paths, index = find_weight_files(stated)
     weight_map: dict[str, str] = {}
     if index:
-        weight_map = parse_index(_read_index(client, row, index, sizes[index]), sizes)
+        weight_map = parse_index(_read_index(client, row, stated[index]), stated)
         paths = sorted(set(weight_map.values()))
     files, tensors = [], []
     for path in paths:
-        record = _read_header(client, row, path, sizes[path], parse)
-        files.append(
-            {"path": path, "header_bytes": record["header_bytes"], "num_bytes": sizes[path]}
+        record, num_bytes = (
+            _read_header(client, row, stated[path], parse),
+            stated[path]["num_bytes"],
         )
+        files.append({"path": path, "header_bytes": record["header_bytes"], "num_bytes": num_bytes})
         tensors += [{"file": path} | tensor for tensor in record["tensors"]]
         _check_totals(len(tensors), sum(file["header_bytes"] for file in files))
     _check_tensors(tensors, weight_map)
@@ -146,34 +151,57 @@ def _read_headers(client: HubClient, row: dict[str, Any], parse: ParseHeader) ->
     }
 
 
-def _read_index(client: HubClient, row: dict[str, Any], path: str, num_bytes: int) -> bytes:
-    if not 0 < num_bytes <= MAX_INDEX_BYTES:
+def _read_index(client: HubClient, row: dict[str, Any], file: dict[str, Any]) -> bytes:
+    if not 0 < file["num_bytes"] <= MAX_INDEX_BYTES:
         raise RefusedError(
-            f"The index of a sharded model may have {MAX_INDEX_BYTES} bytes, it has {num_bytes}.",
+            f"The index of a sharded model may have {MAX_INDEX_BYTES} bytes, "
+            f"it has {file['num_bytes']}.",
             reason=Reason.INVALID_INDEX,
         )
-    return client.read_file(row["repo_id"], row["revision"], path, max_bytes=num_bytes)
+    where = (row["repo_id"], row["revision"], file["path"])
+    return client.read_file(
+        *where, max_bytes=file["num_bytes"], sha256=file["sha256"], blob_id=file["blob_id"]
+    )
 
 
 def _read_header(
-    client: HubClient, row: dict[str, Any], path: str, num_bytes: int, parse: ParseHeader
+    client: HubClient, row: dict[str, Any], file: dict[str, Any], parse: ParseHeader
 ) -> dict[str, Any]:
-    """Return the parsed header of one file, from one range request or two."""
+    """Return the parsed header of one file.
+
+    Of a short file the digest is checked. Of a long one it cannot be, so a header that is refused
+    is read once more: a verdict is for ever, bytes that were damaged on their way are not.
+    """
+    path, num_bytes = file["path"], file["num_bytes"]
     if num_bytes < LENGTH_BYTES:
         raise HeaderError(
             f"{path} has {num_bytes} bytes, fewer than a safetensors file's length field.",
             reason=Reason.HEADER_TRUNCATED,
         )
-    where = (row["repo_id"], row["revision"], path)
-    prefix = client.read_range(*where, 0, min(PREFIX_BYTES, num_bytes))
-    header_bytes = LENGTH_BYTES + int.from_bytes(prefix[:LENGTH_BYTES], "little")
-    # A length beyond the cap or the file needs no second request: the parser refuses it as it is.
-    if len(prefix) < header_bytes <= min(MAX_HEADER_BYTES + LENGTH_BYTES, num_bytes):
-        prefix += client.read_range(*where, len(prefix), header_bytes - len(prefix))
+    head = _read_head(client, row, file)
     try:
-        return parse(prefix, num_bytes)
+        return parse(head, num_bytes)
     except HeaderError as error:
+        if num_bytes > PREFIX_BYTES and _read_head(client, row, file) != head:
+            raise HubError(
+                f"The header of {path} of {row['repo_id']} came twice with different bytes; it is "
+                "read again in the next run."
+            ) from error
         raise HeaderError(f"{path}: {error}", reason=error.reason) from error
+
+
+def _read_head(client: HubClient, row: dict[str, Any], file: dict[str, Any]) -> bytes:
+    """Return at least a file's header, from one range request or two."""
+    where, num_bytes = (row["repo_id"], row["revision"], file["path"]), file["num_bytes"]
+    if num_bytes <= PREFIX_BYTES:
+        digests = {"sha256": file["sha256"], "blob_id": file["blob_id"]}
+        return client.read_range(*where, 0, num_bytes, **digests)
+    head = client.read_range(*where, 0, PREFIX_BYTES)
+    header_bytes = LENGTH_BYTES + int.from_bytes(head[:LENGTH_BYTES], "little")
+    # A length beyond the cap or the file needs no second request: the parser refuses it as it is.
+    if len(head) < header_bytes <= min(MAX_HEADER_BYTES + LENGTH_BYTES, num_bytes):
+        head += client.read_range(*where, len(head), header_bytes - len(head))
+    return head
 
 
 def _check_totals(num_tensors: int, header_bytes: int) -> None:

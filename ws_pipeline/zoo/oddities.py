@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from ws_pipeline.errors import MissingInputError, Reason, WeightsError
-from ws_pipeline.hub.server_files import SETTINGS_NAME
-from ws_pipeline.hub.server_metadata import MAX_HEADER_BYTES, parse_front_matter
+from ws_pipeline.hub.server.files import SETTINGS_NAME
+from ws_pipeline.hub.server.metadata import MAX_HEADER_BYTES, parse_front_matter
 
 WEIGHTS_NAME = "model.safetensors"
 NAN_BYTES: Mapping[str, bytes] = {

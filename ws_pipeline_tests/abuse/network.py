@@ -46,6 +46,10 @@ def read_index(ctx: Context, _: Any) -> object:
     return ctx.client.read_file(REPO, SHA, "model.safetensors.index.json", max_bytes=1000)
 
 
+def read_whole_by_range(ctx: Context, _: object) -> object:
+    return ctx.client.read_range(REPO, SHA, "m.safetensors", 0, len(DATA), sha256=SHA256)
+
+
 def download(ctx: Context, _: Any) -> None:
     with ctx.store.blobs.parts.lock(SHA256) as part:
         ctx.client.download(REPO, SHA, "m.safetensors", part, sha256=SHA256, num_bytes=len(DATA))
@@ -172,6 +176,8 @@ DOWNLOADS: dict[str, tuple[Answer, str]] = {
             else whole(DATA[:500], Content_Length=len(DATA))
         ], "unreachable"),
     "an error page": (always(respond("404 Not Found", b"<html>")), "not_found"),
+    "another revision": (always(whole(X_Repo_Commit="b" * 40)), "unreachable"),
+    "a revision that climbs": (always(whole(X_Repo_Commit="../../evil")), "unreachable"),
 }  # fmt: skip
 
 HARMLESS_DOWNLOADS: dict[str, dict[str, str | int]] = {
@@ -179,7 +185,6 @@ HARMLESS_DOWNLOADS: dict[str, dict[str, str | int]] = {
     "an ETag of 60 kB": {"ETag": "a" * 60_000},
     "an absolute ETag": {"ETag": "/etc/evil", "X_Linked_ETag": "../evil"},
     "a file name that climbs": {"Content_Disposition": 'attachment; filename="../../evil"'},
-    "another commit": {"X_Repo_Commit": "../../evil"},
     "a cookie": {"Set_Cookie": "session=hf_evil; Domain=127.0.0.1"},
     "a Content-Location elsewhere": {"Content_Location": "http://127.0.0.1:9/evil"},
 }
@@ -266,6 +271,11 @@ def cases() -> Iterator[Case]:
             surface="download", name=name, reason=HARMLESS, run=download,
             answer=always(whole(**headers)),
         )  # fmt: skip
+    yield Case(
+        surface="range", name="of a whole file, with other bytes", reason="sha256_mismatch",
+        run=read_whole_by_range,
+        answer=always(partial(bytes(len(DATA)), stated=f"bytes 0-{len(DATA) - 1}/{len(DATA)}")),
+    )  # fmt: skip
     yield Case(
         surface="file of an index", name="beyond its stated size", reason="unreachable",
         run=read_index, answer=endless(CHUNKED, b"10000\r\n" + ZEROS + b"\r\n"),

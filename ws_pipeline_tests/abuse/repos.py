@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ws_pipeline.hub.listing import parse_detail, parse_listing
-from ws_pipeline.hub.server_metadata import parse_front_matter, parse_json_object
+from ws_pipeline.hub.server.metadata import parse_front_matter, parse_json_object
 from ws_pipeline.hub.weight_files import find_weight_files, parse_index
 from ws_pipeline.storage.blobs import blob_key
 from ws_pipeline.storage.manifests import manifest_key

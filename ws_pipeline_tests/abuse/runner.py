@@ -22,7 +22,7 @@ import psutil
 from ws_pipeline.errors import WsPipelineError
 from ws_pipeline.hub import transport
 from ws_pipeline.hub.client import HubClient
-from ws_pipeline.hub.transport import RetryPolicy
+from ws_pipeline.hub.retries import RetryPolicy
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights import header_pool
 from ws_pipeline_tests.abuse.case import HARMLESS, TOKEN, Case, Context

@@ -11,10 +11,10 @@ import polars as pl
 from ws_pipeline.hub.scan import ScanResult, scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.server import serve_app_in_thread
-from ws_pipeline.hub.simulation import SimulatedHub
-from ws_pipeline.hub.simulation_server import add_faults, make_simulation_app
+from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation_routes import add_faults, make_simulation_app
 from ws_pipeline.storage.store import Store
-from ws_pipeline_tests.hub.scripted_hub import connect
+from ws_pipeline_tests.hub.scripted_hub import TOKEN, connect
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -35,7 +35,9 @@ def serve(hub: SimulatedHub, *, faults: float = 0.0, seed: int = 0) -> Iterator[
 
 def scan(endpoint: str, book: ScanBook, *, day: int = 0, **options: Any) -> ScanResult:
     options = {"page_size": 25, "fold_pages": 3} | options
-    return scan_hub(connect(endpoint), book, now=START + timedelta(days=day), **options)
+    return scan_hub(
+        connect(endpoint, token=TOKEN), book, now=START + timedelta(days=day), **options
+    )
 
 
 def open_book(folder: Path) -> ScanBook:

@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.retries import RetryPolicy
 from ws_pipeline.hub.server import serve_app_in_thread
-from ws_pipeline.hub.transport import RetryPolicy
 
 SHA = "a" * 40
 TOKEN = "hf_secretTokenOfTheTest"

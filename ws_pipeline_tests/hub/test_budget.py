@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from ws_pipeline.hub.budget import RESERVED_REQUESTS, RateBudget, budget_path
 from ws_pipeline.hub.client import HubClient
-from ws_pipeline.hub.transport import RetryPolicy
+from ws_pipeline.hub.retries import RetryPolicy
 from ws_pipeline_tests.hub.scripted_hub import SHA, TOKEN, ScriptedHub, Sleeps
 
 

@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ws_pipeline.errors import ConfigError, HubError, IntegrityError, Reason, RefusedError
-from ws_pipeline.hub import client as client_module
+from ws_pipeline.hub import pager as pager_module
 from ws_pipeline.hub import transport as transport_module
 from ws_pipeline.hub.client import HubClient
-from ws_pipeline.hub.transport import MAX_GIVEN_UP, MAX_REDIRECTS
+from ws_pipeline.hub.retries import MAX_GIVEN_UP
+from ws_pipeline.hub.transport import MAX_REDIRECTS
 from ws_pipeline_tests.hub.scripted_hub import SHA, TOKEN, ScriptedHub, Sleeps, connect
 
 DATA = bytes(range(256)) * 16
@@ -117,7 +118,7 @@ def test_a_page_that_is_no_list_is_an_error(
 def test_a_page_beyond_the_cap_is_given_up(
     scripted: ScriptedHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_PAGE_BYTES", 1000)
+    monkeypatch.setattr(pager_module, "MAX_PAGE_BYTES", 1000)
     scripted.answer = lambda _: Response(b" " * 1001)
     with pytest.raises(HubError, match="sends more than 1000 bytes"):
         list(connect(scripted.endpoint).list_pages())

@@ -102,8 +102,8 @@ def test_hub_and_storage_need_no_deep_learning_framework() -> None:
     code = """
 import pkgutil, sys, importlib, ws_pipeline.hub, ws_pipeline.storage
 for package in (ws_pipeline.hub, ws_pipeline.storage):
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
 heavy = {"torch", "transformers", "mlflow", "dagster", "accelerate"} & set(sys.modules)
 sys.exit(f"imported {sorted(heavy)}" if heavy else 0)
 """

@@ -17,7 +17,7 @@ from ws_pipeline.hub.families import family_of
 from ws_pipeline.hub.scan import scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.scan_rows import merge_rows, parse_items
-from ws_pipeline.hub.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation import SimulatedHub
 from ws_pipeline_tests.hub.scan_hubs import (
     START,
     everything,

@@ -1,7 +1,7 @@
 """The embedded hub's repos: which there are right now, and the page of them that a query asks for.
 
 Belongs here: finding ``<owner>/<name>`` folders, re-reading those that changed, filters, order and
-the keyset cursor. Does not: what one repo is (``server_repo``), HTTP (``server``). Reads the disk.
+the keyset cursor. Does not: what one repo is (``repo``), HTTP (``routes``). Reads the disk.
 
 Every request looks at the folder again, with one ``stat`` per file and no hashing: 519 repos take
 40 ms on one core, so there is no watcher, no refresh interval and no stale answer.
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ws_pipeline.errors import ConfigError, MissingInputError
-from ws_pipeline.hub.server_files import scan_folder
-from ws_pipeline.hub.server_repo import DigestCache, RepoFolder
-from ws_pipeline.hub.server_views import repo_tags
+from ws_pipeline.hub.server.files import scan_folder
+from ws_pipeline.hub.server.repo import DigestCache, RepoFolder
+from ws_pipeline.hub.server.views import repo_tags
 
 REPO_NAME = re.compile(r"(?!.*(--|\.\.))(?!.*\.git$)\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 """What ``huggingface_hub.utils.validate_repo_id`` lets a client ask for."""

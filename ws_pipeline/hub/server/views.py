@@ -1,7 +1,7 @@
 """The JSON that the Hub API answers with, made from a repo folder.
 
 Belongs here: field names and shapes of the API, which request shows which field. Does not: routes,
-headers, status codes (``server``). No I/O of its own, though a lazy digest may read files.
+headers, status codes (``routes``). No I/O of its own, though a lazy digest may read files.
 
 Source: https://huggingface.co/docs/hub/api and ``huggingface_hub`` 2.4, ``hf_api.ModelInfo``.
 """
@@ -10,15 +10,15 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ws_pipeline.hub.server_files import FileDigest, RepoFile
-from ws_pipeline.hub.server_metadata import (
+from ws_pipeline.hub.server.files import FileDigest, RepoFile
+from ws_pipeline.hub.server.metadata import (
     CONFIG_KEYS,
     count_parameters,
     find_library,
     list_base_models,
     list_tags,
 )
-from ws_pipeline.hub.server_repo import RepoFolder
+from ws_pipeline.hub.server.repo import RepoFolder
 
 ALWAYS = ("_id", "id")
 IN_LISTING = (

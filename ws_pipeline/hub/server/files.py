@@ -1,7 +1,7 @@
 """The files of a repo folder: which are served, and their git and LFS digests.
 
 Belongs here: the walk over one folder, what is hidden (dot files, links leading outside), hashing.
-Does not: what a repo is (``server_repo``), what files say (``server_metadata``). Reads the disk.
+Does not: what a repo is (``repo``), what files say (``metadata``). Reads the disk.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 SETTINGS_NAME = ".hub.json"
 """Beside a repo's files, never served: gated, private, disabled, _id, createdAt, lastModified."""
@@ -29,6 +30,12 @@ LFS_PATTERNS = (
 CHUNK_BYTES = 1 << 20
 
 
+def is_lfs_file(path: str, num_bytes: int) -> bool:
+    """Say whether the public hub would keep a file in LFS."""
+    name = path.rsplit("/", 1)[-1].lower()
+    return num_bytes > LFS_MIN_BYTES or any(fnmatch(name, p) for p in LFS_PATTERNS)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RepoFile:
     """One served file as ``stat`` saw it; equal means unchanged."""
@@ -42,8 +49,7 @@ class RepoFile:
     @property
     def is_lfs(self) -> bool:
         """Whether the public hub would keep it in LFS."""
-        name = self.path.rsplit("/", 1)[-1].lower()
-        return self.num_bytes > LFS_MIN_BYTES or any(fnmatch(name, p) for p in LFS_PATTERNS)
+        return is_lfs_file(self.path, self.num_bytes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,16 +153,33 @@ def _describe(path: str, status: os.stat_result) -> RepoFile:
 def digest_file(path: Path, file: RepoFile) -> FileDigest:
     """Hash one file as git (small files) or git LFS (weights) would."""
     num_bytes = path.stat().st_size
-    digest = hashlib.sha256() if file.is_lfs else hashlib.sha1(b"blob %d\0" % num_bytes)  # noqa: S324 - git's id
+    digest = _start_digest(num_bytes, is_lfs=file.is_lfs)
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
-    if not file.is_lfs:
-        return FileDigest(blob_id=digest.hexdigest())
-    sha256 = digest.hexdigest()
+    return _end_digest(digest.hexdigest(), num_bytes, is_lfs=file.is_lfs)
+
+
+def digest_bytes(path: str, data: bytes) -> FileDigest:
+    """Hash what a file of that name would hold as :func:`digest_file` does."""
+    is_lfs = is_lfs_file(path, len(data))
+    digest = _start_digest(len(data), is_lfs=is_lfs)
+    digest.update(data)
+    return _end_digest(digest.hexdigest(), len(data), is_lfs=is_lfs)
+
+
+def _start_digest(num_bytes: int, *, is_lfs: bool) -> Any:
+    if is_lfs:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % num_bytes)  # noqa: S324 - git's id
+
+
+def _end_digest(digest: str, num_bytes: int, *, is_lfs: bool) -> FileDigest:
+    if not is_lfs:
+        return FileDigest(blob_id=digest)
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (
-        sha256.encode(),
+        digest.encode(),
         num_bytes,
     )
     blob_id = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer).hexdigest()  # noqa: S324 - git's id
-    return FileDigest(blob_id=blob_id, sha256=sha256, pointer_bytes=len(pointer))
+    return FileDigest(blob_id=blob_id, sha256=digest, pointer_bytes=len(pointer))

@@ -1,8 +1,8 @@
 """The routes of the embedded hub: requests of the Hub API to answers.
 
 Belongs here: paths, query parameters, status codes, headers. Does not: what a repo is
-(``server_repo``), which repos match (``server_index``), the JSON (``server_views``), sockets
-(``server``). Reads the served folder; writes nothing.
+(``repo``), which repos match (``index``), the JSON (``views``), sockets
+(``endpoint``). Reads the served folder; writes nothing.
 
 Any token is taken as valid: this hub stands on loopback or behind a cluster's own door, and tells
 private and gated repos apart only so that clients meet them as they would on the public hub.
@@ -23,9 +23,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.hub.server_index import HubFolder, ListQuery, select_page
-from ws_pipeline.hub.server_repo import RepoFolder
-from ws_pipeline.hub.server_views import (
+from ws_pipeline.hub.server.files import FileDigest
+from ws_pipeline.hub.server.index import HubFolder, ListQuery, select_page
+from ws_pipeline.hub.server.repo import RepoFolder
+from ws_pipeline.hub.server.views import (
     FIELDS,
     IN_FULL_LISTING,
     IN_INFO,
@@ -223,17 +224,23 @@ def _resolve(hub: HubFolder, request: Request) -> Response:
     digest = repo.digests.get(path)  # only paths that the scan allowed are in here
     if digest is None:
         raise ApiError(404, "EntryNotFound", "Entry not found")
-    headers = {
-        "ETag": f'"{digest.etag}"',
-        "X-Repo-Commit": repo.sha,
-        "X-Content-Type-Options": "nosniff",
-    }
     file = repo.folder / path
     status = file.stat()
-    if digest.sha256:
-        headers |= {"X-Linked-Etag": f'"{digest.sha256}"', "X-Linked-Size": str(status.st_size)}
+    headers = resolve_headers(digest, status.st_size, repo.sha)
     kind = "application/octet-stream" if digest.sha256 else "text/plain; charset=utf-8"
     return FileResponse(file, headers=headers, media_type=kind, stat_result=status)
+
+
+def resolve_headers(digest: FileDigest, num_bytes: int, revision: str) -> dict[str, str]:
+    """Return the headers that say which content is sent; LFS files are also named as such."""
+    headers = {
+        "ETag": f'"{digest.etag}"',
+        "X-Repo-Commit": revision,
+        "X-Content-Type-Options": "nosniff",
+    }
+    if digest.sha256:
+        headers |= {"X-Linked-Etag": f'"{digest.sha256}"', "X-Linked-Size": str(num_bytes)}
+    return headers
 
 
 def _show_error(_request: Request, error: HTTPException) -> Response:

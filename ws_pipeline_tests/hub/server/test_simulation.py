@@ -11,9 +11,9 @@ from ws_pipeline.hub.families import discover_families, family_of
 from ws_pipeline.hub.listing import parse_detail
 from ws_pipeline.hub.scan_rows import STATE_MALFORMED, parse_items
 from ws_pipeline.hub.server import serve_app_in_thread
-from ws_pipeline.hub.simulation import SimulatedHub
-from ws_pipeline.hub.simulation_server import make_simulation_app
-from ws_pipeline_tests.hub.scripted_hub import connect
+from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation_routes import make_simulation_app
+from ws_pipeline_tests.hub.scripted_hub import TOKEN, connect
 
 
 def test_a_seed_is_a_hub() -> None:
@@ -68,7 +68,7 @@ def test_a_hub_client_sees_it() -> None:
     hub = SimulatedHub(130, seed=2)
     hub.advance(60)
     with serve_app_in_thread(make_simulation_app(hub)) as endpoint:
-        client = connect(endpoint)
+        client = connect(endpoint, token=TOKEN)
         pages = list(client.list_pages(page_size=50))
         assert [len(page.items) for page in pages[:2]] == [50, 50]
         rows = [row for page in pages for row in page.items]

@@ -2,7 +2,7 @@
 
 Belongs here: the rules by which the embedded hub derives a repo's listing from README.md,
 config.json and safetensors headers, as the public hub does. Does not: walking folders, digests
-(``server_files``), the crawl's opinion of a repo (``selection``). Pure over bytes, but for
+(``files``), the crawl's opinion of a repo (``selection``). Pure over bytes, but for
 ``count_parameters``, which reads the heads of files. Nothing here trusts what it reads.
 
 Source: https://huggingface.co/docs/hub/model-cards (front matter, base_model, model-index).

@@ -1,8 +1,8 @@
 """One repo of the embedded hub: its folder at one moment, and the revision that follows from it.
 
 Belongs here: ids, revision, dates, ``.hub.json``, keeping digests. Does not: walking and hashing
-(``server_files``), what files say (``server_metadata``), many repos (``server_index``), HTTP
-(``server``). Reads the disk; writes nothing.
+(``files``), what files say (``metadata``), many repos (``index``), HTTP
+(``endpoint``). Reads the disk; writes nothing.
 
 A revision is the sha1 of the sorted (path, blob id) pairs, so equal content has an equal revision
 wherever it lies. Digests are computed when first asked for: a plain listing hashes nothing.
@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ws_pipeline.hub.server_files import (
+from ws_pipeline.hub.server.files import (
     SETTINGS_NAME,
     FileDigest,
     FolderScan,
     RepoFile,
     digest_file,
 )
-from ws_pipeline.hub.server_metadata import (
+from ws_pipeline.hub.server.metadata import (
     MAX_FRONT_MATTER_BYTES,
     parse_front_matter,
     parse_json_object,

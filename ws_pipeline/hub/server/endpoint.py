@@ -1,9 +1,6 @@
-"""The embedded hub: a folder of repos served to the unmodified ``huggingface_hub`` client.
+"""Where a hub listens: a folder of repos, or any application, served from here or from a thread.
 
-Belongs here: sockets, starting and stopping. Does not: what is answered (``server_routes``).
-
-    with serve_in_thread(folder) as endpoint:
-        HfApi(endpoint=endpoint).list_models(filter="bert")
+Belongs here: sockets, starting and stopping. Does not: what is answered (``routes``).
 """
 
 import contextlib
@@ -18,9 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ws_pipeline.errors import HubError, Reason, RefusedError
-from ws_pipeline.hub.server_routes import make_app
-
-__all__ = ["make_app", "serve", "serve_app", "serve_app_in_thread", "serve_in_thread"]
+from ws_pipeline.hub.server.routes import make_app
 
 START_SECONDS = 30.0
 """Far more than the 0.1 s that a start takes on an idle core."""

@@ -10,8 +10,8 @@ from starlette.routing import Mount, Route
 
 from ws_pipeline.errors import ConfigError, HubError
 from ws_pipeline.hub.client import HubClient
-from ws_pipeline.hub.faults import FAULTS, Fault, FaultInjector
 from ws_pipeline.hub.server import serve_app_in_thread
+from ws_pipeline.hub.server.faults import FAULTS, Fault, FaultInjector
 from ws_pipeline_tests.hub.scripted_hub import SHA, connect
 
 ROWS = [{"id": f"owner/name{number}"} for number in range(20)]
