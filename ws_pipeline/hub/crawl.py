@@ -61,8 +61,8 @@ class CrawlResult:
         before. num_listed: Rows that the hub listed for the family. num_new: Repos that the ledger
         did not know. num_changed: Known repos at another revision. num_gone: Repos that are not
         listed any more. num_requested: Detail requests that were made, or would be in a dry run.
-        num_malformed: Listed rows that broke a bound. book_digest: Of the family in the book that
-        was read; "" where the hub was listed.
+        num_malformed: Listed rows that broke a bound. looked_at: When the hub was listed.
+        book_digest: Of the family in the book that was read; "" where the family was listed alone.
     """
 
     family: str
@@ -74,6 +74,7 @@ class CrawlResult:
     num_gone: int
     num_requested: int
     num_malformed: int
+    looked_at: datetime
     book_digest: str = ""
 
 
@@ -136,6 +137,7 @@ def crawl_family(
         num_gone=kinds.count("gone"),
         num_requested=len(stale),
         num_malformed=sum(row["reason"] == Reason.MALFORMED_ROW for row in rows),
+        looked_at=now,
         book_digest="" if look is None else look.digest,
     )
 
