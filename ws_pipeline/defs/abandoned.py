@@ -31,6 +31,8 @@ def end_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
     abandoned = [run for run in found if _is_gone(run.tags.get(DRIVER_TAG, ""))]
     for run in abandoned:
         instance.report_run_failed(run, "The process that ran it is gone; run it again.")
+        # The daemon would do it in time; without one, four kills would block the pool for ever.
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in abandoned]
 
 

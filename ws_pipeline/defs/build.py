@@ -12,6 +12,7 @@ import dagster as dg
 from ws_pipeline.defs import automation
 from ws_pipeline.defs.assets import backbone, corpus, evaluation, hub, tokens, weights, zoo
 from ws_pipeline.defs.checks import TABLE_CHECKS
+from ws_pipeline.defs.freshness import the_hub_was_looked_at_lately
 from ws_pipeline.defs.io_managers import ParquetIOManager
 from ws_pipeline.defs.jobs import ALL_JOBS
 from ws_pipeline.defs.launcher import LauncherResource
@@ -24,7 +25,7 @@ from ws_pipeline.defs.resources import (
     StoreResource,
 )
 from ws_pipeline.defs.schedules import nightly_crawl
-from ws_pipeline.defs.sensors import discover_families
+from ws_pipeline.defs.sensors import follow_the_hub, watch_freshness
 
 FAMILY_STAGES = [hub.headers, hub.selection, hub.files, weights.layers, tokens.shards]
 ASSETS = [
@@ -43,7 +44,7 @@ ASSETS = [
 
 
 def default_resources(
-    *, home: str = "", endpoint: str = "", policy: str = "tiny"
+    *, home: str = "", endpoint: str = "", served_at: str = "", policy: str = "tiny"
 ) -> dict[str, Any]:
     """The embedded defaults; what is left empty comes from the environment when a run needs it."""
     at = HomeResource(path=home)
@@ -52,7 +53,7 @@ def default_resources(
         "home": at,
         "store": store,
         "io_manager": ParquetIOManager(store=store),
-        "hub": HubResource(home=at, endpoint=endpoint),
+        "hub": HubResource(home=at, endpoint=endpoint, served_at=served_at),
         "mlflow": MlflowResource(home=at),
         "launcher": LauncherResource(),
         "policy": PolicyResource(recipe=policy),
@@ -63,9 +64,9 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The whole code location; `overrides` replace resources by name."""
     return dg.Definitions(
         assets=automation.apply(ASSETS),
-        asset_checks=[*TABLE_CHECKS, *MODEL_CHECKS],
+        asset_checks=[*TABLE_CHECKS, *MODEL_CHECKS, the_hub_was_looked_at_lately],
         jobs=ALL_JOBS,
         schedules=[nightly_crawl],
-        sensors=[discover_families, automation.follow_the_data],
+        sensors=[follow_the_hub, watch_freshness, automation.follow_the_data],
         resources={**default_resources(), **(overrides or {})},
     )

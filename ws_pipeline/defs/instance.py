@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from ws_pipeline.defs.abandoned import driver_tags, end_abandoned_runs
+from ws_pipeline.defs.assets.hub import FILES_POOL
 from ws_pipeline.defs.failures import (
     Failure,
     describe_run_failure,
@@ -29,13 +30,22 @@ DAGSTER_YAML = """\
 telemetry: {enabled: false}
 nux: {enabled: false}
 # Steps that ask the hub share the pool `hub`; `dagster instance concurrency set hub N` changes it.
+# Downloads are in the pool `files`, which has one place: its steps share the budget of disk.
 concurrency:
   pools: {default_limit: 4, granularity: op}
+  runs:
+    max_concurrent_runs: 4
+    tag_concurrency_limits:
+      # One run at a time of a family (or recipe, or zoo): its tables have one writer.
+      - {key: dagster/partition, value: {applyLimitPerUniqueValue: true}, limit: 1}
 sensors: {use_threads: true, num_workers: 4}
 retention:
   sensor: {purge_after_days: {skipped: 3, success: 30, failure: 90, started: -1}}
 """
 """SQLite and everything else by default."""
+
+POOL_LIMITS = {FILES_POOL: 1}
+"""Limits other than the default, which Dagster keeps in its database and not in dagster.yaml."""
 
 # A step's output goes to the terminal as it comes, not through a file and a `tail` process for
 # each of its two streams, which also costs 0.1 s a step.
@@ -56,6 +66,7 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     with quiet_dagster():
         ref = InstanceRef.from_dir(str(folder), overrides=_QUIET)
         with dg.DagsterInstance.from_ref(ref) as instance:
+            limit_pools(instance)
             end_abandoned_runs(instance)
             yield instance
 
@@ -67,7 +78,18 @@ def prepare_instance(home: Path) -> Path:
     config = folder / "dagster.yaml"
     if not config.exists():
         config.write_text(DAGSTER_YAML)
+        with dg.DagsterInstance.from_config(str(folder)) as instance:
+            limit_pools(instance)
     return folder
+
+
+def limit_pools(instance: dg.DagsterInstance) -> None:
+    """Give the pools their limits; one that a user has set stays."""
+    storage = instance.event_log_storage
+    known = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
+    for name, limit in POOL_LIMITS.items():
+        if name not in known:
+            storage.set_concurrency_slots(name, limit)
 
 
 @contextmanager
@@ -112,6 +134,7 @@ def execute(
     *,
     partition: str = "",
     run_config: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> list[AssetRun]:
     """Materialise some assets of a job, with their checks, in one run in this process."""
     keys = list(asset_keys)
@@ -120,7 +143,7 @@ def execute(
         asset_selection=keys,
         partition_key=partition or None,
         raise_on_error=False,
-        tags=driver_tags(),
+        tags={**driver_tags(), **(tags or {})},
         run_config={
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             **(run_config or {}),

@@ -47,13 +47,14 @@ def scan(
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> ScanResult:
-    """Crawl the hub once into the ledger (materialises `hub/repos` of each family).
+    """Crawl the hub once into the ledger (materialises `hub/repos` of what changed).
 
     Args:
         home: WS_HOME.
         endpoint: Hub URL; "" serves `home/hub` for the time of the crawl.
-        families: Which to crawl; empty means all that the hub lists and the ledger knows.
-        dry_run: Ask the hub and compare, write nothing (no ledger, no event).
+        families: Which to crawl, each listed by itself; empty scans the whole hub.
+        dry_run: Ask the hub and compare, write nothing (no ledger, no event), and say what a
+            refresh would fetch.
         reporter: Where progress goes.
 
     Raises:
@@ -64,8 +65,10 @@ def scan(
 
     home = home.expanduser().absolute()
     before = read_ledger(home)
+    forecast = None
     if dry_run:
-        after = look_at_hub(home, endpoint=endpoint, families=families, now=datetime.now(UTC))
+        look = look_at_hub(home, endpoint=endpoint, families=families, now=datetime.now(UTC))
+        after, forecast = look.ledger, look.forecast
     else:
         with open_driver(home, endpoint=endpoint, reporter=reporter) as driver:
             crawled = driver.crawl(families)
@@ -78,10 +81,11 @@ def scan(
         families=tuple(sorted(after)),
         new_families=tuple(sorted(set(after) - set(before))),
         repos=repos,
-        num_listed=sum(change != "gone" for change in changes),
+        num_listed=repos.filter(pl.col("status") != "deleted").height,
         num_new=changes.count("new"),
         num_changed=changes.count("changed"),
-        dry_run=dry_run,
+        num_gone=changes.count("gone"),
+        forecast=forecast,
     )
 
 
@@ -105,12 +109,17 @@ def refresh(
         train: Go on to the backbone (again, if the corpus changed), evaluations and report.
         num_processes: Of the training.
         reporter: Where progress goes.
+
+    Raises:
+        MissingInputError: If the hub has no repos, and never had.
     """
     from ws_pipeline.defs.refresh import open_driver
 
     recipe(recipe_name)
     with open_driver(home, endpoint=endpoint, policy=recipe_name, reporter=reporter) as driver:
-        driver.refresh_families(driver.crawl(families))
+        crawled = driver.crawl(families)
+        driver.require_repos()
+        driver.refresh_families(crawled)
         done = driver.refresh_corpus()
         if (
             train

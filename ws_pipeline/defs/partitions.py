@@ -17,6 +17,9 @@ Dimension = Literal["family", "recipe", "zoo", ""]
 families = dg.DynamicPartitionsDefinition(name="family")
 """A hub's model types: a new one appears every week, so it is added at run time."""
 
+FAMILY_TAG = "ws/family"
+"""On a run: which family it is about, for people who filter."""
+
 recipes = dg.StaticPartitionsDefinition(list(RECIPE_NAMES))
 """A recipe is a function in the code, so a new one comes with a deployment."""
 

@@ -6,9 +6,10 @@ the event log holds all of it. A daemon with the automation conditions does the 
 this is the one for a shell, where a run of many small steps has to take seconds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,25 @@ import polars as pl
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS, MODEL
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.assets.evaluation import LEADERBOARD, RESULTS
-from ws_pipeline.defs.assets.hub import FILES, HEADERS, REPOS, SELECTION
+from ws_pipeline.defs.assets.hub import EDITION_TAG, FILES, HEADERS, REPOS, SELECTION
 from ws_pipeline.defs.assets.tokens import SHARDS
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.assets.zoo import DIVERSITY
 from ws_pipeline.defs.assets.zoo import MODELS as ZOO_MODELS
 from ws_pipeline.defs.build import build_defs, default_resources
+from ws_pipeline.defs.home_lock import lock_home
 from ws_pipeline.defs.instance import AssetRun, execute, open_instance
 from ws_pipeline.defs.io_managers import table_key
+from ws_pipeline.defs.looks import has_moved, scan_whole_hub
 from ws_pipeline.defs.outcomes import Reporter, SilentReporter, StepOutcome
-from ws_pipeline.defs.partitions import families, partition_keys
+from ws_pipeline.defs.partitions import FAMILY_TAG, families, partition_keys
 from ws_pipeline.defs.provenance import VersionReader
-from ws_pipeline.defs.resources import HomeResource, StoreResource, serve_endpoint
+from ws_pipeline.defs.resources import HomeResource, HubResource, StoreResource, open_hub
 from ws_pipeline.defs.staleness import StalenessReader
 from ws_pipeline.errors import MissingInputError
-from ws_pipeline.hub.client import HubClient
-from ws_pipeline.hub.families import check_family, discover_families
+from ws_pipeline.hub.families import check_family
 from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.hub.scan_edition import Edition
 from ws_pipeline.recipes import DEFAULT_RECIPE
 from ws_pipeline.storage.store import Store
 
@@ -46,7 +49,7 @@ class Driver:
     """One home, one hub, one recipe whose policies count; collects what happened."""
 
     home: Path
-    endpoint: str
+    hub: HubResource
     instance: dg.DagsterInstance
     definitions: dg.Definitions
     staleness: StalenessReader
@@ -54,17 +57,50 @@ class Driver:
     outcomes: list[StepOutcome] = field(default_factory=list)
 
     def crawl(self, only: Sequence[str] = ()) -> list[str]:
-        """Materialise `hub/repos` of each family, new ones included; those that went well."""
+        """Bring `hub/repos` up to the hub, new families included; those that went well.
+
+        Without ``only`` the whole hub is scanned, and the families that the scan has moved are
+        read from the book; the others have nothing new. With it, each named family is listed.
+        """
         self.reporter.started("crawl")
-        known = partition_keys(self.instance, REPOS)
         if only:
             names = sorted({check_family(name) for name in only})
-        else:
-            names = sorted({*known, *discover_families(HubClient(self.endpoint))})
-        new = [name for name in names if name not in known]
+            self._add_families(names)
+            return [name for name in names if self._crawl_family(name, {})]
+        book = self.hub.book(self.store)
+        scan_whole_hub(self.hub.client(), book, now=datetime.now(UTC))
+        edition = book.editions.last()
+        names = sorted({*partition_keys(self.instance, REPOS), *book.families()})
+        self._add_families(names)
+        return [name for name in names if self._follow_book(name, edition)]
+
+    def _add_families(self, names: Sequence[str]) -> None:
+        new = sorted(set(names) - set(partition_keys(self.instance, REPOS)))
         if new:
             self.instance.add_dynamic_partitions(str(families.name), new)
-        return [name for name in names if self._run("crawl_family", [REPOS], name)]
+
+    def _follow_book(self, name: str, edition: Edition) -> bool:
+        """Crawl a family that the last scan has moved, or whose last crawl left something to do."""
+        made = self.staleness.versions.metadata(REPOS, name)
+        if has_moved(edition, name, made) or self.staleness.cause(REPOS, name):
+            return self._crawl_family(name, {EDITION_TAG: str(edition.number)})
+        self._unchanged(REPOS, name)
+        return True
+
+    def _crawl_family(self, name: str, tags: Mapping[str, str]) -> bool:
+        return self._run("crawl_family", [REPOS], name, tags={FAMILY_TAG: name, **tags})
+
+    def require_repos(self) -> None:
+        """Stop where there is nothing at all to work on.
+
+        Raises:
+            MissingInputError: If no family has a repo and no crawl failed, which says so itself.
+        """
+        if any(outcome.state == "failed" for outcome in self.outcomes):
+            return
+        if any(self.ledger.read_repos(name).height for name in self.ledger.families()):
+            return
+        raise MissingInputError(self.hub.describe_empty())
 
     def refresh_families(self, names: Sequence[str]) -> None:
         """Run what is stale of each family, up to its token shards."""
@@ -179,9 +215,16 @@ class Driver:
         keys: Sequence[dg.AssetKey],
         partition: str,
         run_config: dict[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> bool:
         runs = execute(
-            self.definitions, self.instance, job, keys, partition=partition, run_config=run_config
+            self.definitions,
+            self.instance,
+            job,
+            keys,
+            partition=partition,
+            run_config=run_config,
+            tags=tags,
         )
         self.staleness.versions.forget(keys)
         for run in runs:
@@ -220,15 +263,22 @@ def open_driver(
     policy: str = DEFAULT_RECIPE,
     reporter: Reporter | None = None,
 ) -> Iterator[Driver]:
-    """Open the home's instance and its hub for the time of a block."""
+    """Open the home's instance and its hub for the time of a block.
+
+    Raises:
+        RefusedError: With ``conflict``, if another driver is at work in the same home.
+    """
     home = home.expanduser().absolute()
     home.mkdir(parents=True, exist_ok=True)
-    with serve_endpoint(home, endpoint) as url, open_instance(home) as instance:
-        definitions = build_defs(default_resources(home=str(home), endpoint=url, policy=policy))
+    with lock_home(home), open_hub(home, endpoint) as hub, open_instance(home) as instance:
+        resources = default_resources(
+            home=str(home), endpoint=endpoint, served_at=hub.served_at, policy=policy
+        )
+        definitions = build_defs(resources)
         versions = VersionReader(instance=instance)
         yield Driver(
             home=home,
-            endpoint=url,
+            hub=hub,
             instance=instance,
             definitions=definitions,
             staleness=StalenessReader(definitions=definitions, versions=versions, policy=policy),

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
-from ws_pipeline.hub.budget import RateBudget, budget_path
 from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.connection import connect_remote, find_endpoint
+from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.server import serve_in_thread
 from ws_pipeline.recipes import DEFAULT_RECIPE, Recipe, recipe
 from ws_pipeline.storage.store import Store
@@ -66,7 +67,9 @@ class HubResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     endpoint: str = Field(
         default="", description="Empty: $WS_HUB_ENDPOINT, else the embedded hub over <home>/hub"
     )
-    _url: str = PrivateAttr(default="")
+    served_at: str = Field(
+        default="", description="Where somebody serves the embedded hub already; empty: nobody"
+    )
 
     @contextmanager
     def yield_for_execution(
@@ -74,38 +77,43 @@ class HubResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         context: dg.InitResourceContext,  # noqa: ARG002 - its name is Dagster's
     ) -> Iterator["HubResource"]:
         """Serve the embedded hub as long as the run that asked for it."""
-        with serve_endpoint(self.home.folder, self.endpoint) as url:
-            self._url = url
-            yield self
+        with open_hub(self.home.folder, self.endpoint, self.served_at) as hub:
+            yield hub
 
     def client(self) -> HubClient:
-        """A client of the hub; only inside a run.
+        """A client of the hub; only while it is open, as inside a run."""
+        remote = find_endpoint(self.endpoint)
+        return connect_remote(remote, self.home.folder) if remote else HubClient(self.served_at)
 
-        It shows the token of $HF_TOKEN, and shares the token's budget with all of this home.
-        """
-        if not self.is_remote:
-            return HubClient(self._url)
-        token = os.environ.get("HF_TOKEN") or None
-        path = budget_path(self.home.folder / "budget", self._url, token)
-        return HubClient(self._url, token, budget=RateBudget(path))
+    def book(self, store: Store) -> ScanBook:
+        """What scans of this hub have stored."""
+        return ScanBook.of(store, find_endpoint(self.endpoint))
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the hub is another than the embedded one, which asks for no token."""
-        return bool(self.endpoint or os.environ.get("WS_HUB_ENDPOINT"))
+    def describe_empty(self) -> str:
+        """Say that the hub has no repos, and what to do."""
+        remote = find_endpoint(self.endpoint)
+        if remote:
+            return (
+                f"The hub at {remote} has no repos yet; publish some, or name another hub with "
+                "--endpoint."
+            )
+        return (
+            f"The hub at {self.home.folder / 'hub'} has no repos yet; put <owner>/<name>/ folders "
+            "there, fill it by ws-pipeline zoo train demo, or name another hub with --endpoint."
+        )
 
 
 @contextmanager
-def serve_endpoint(home: Path, endpoint: str = "") -> Iterator[str]:
-    """Yield the hub's URL, serving `home/hub` on a free loopback port if there is no other hub."""
-    url = endpoint or os.environ.get("WS_HUB_ENDPOINT") or ""
-    if url:
-        yield url
+def open_hub(home: Path, endpoint: str = "", served_at: str = "") -> Iterator[HubResource]:
+    """Yield the hub, the embedded one served over `home/hub` if nobody does so yet."""
+    at = HomeResource(path=str(home))
+    if served_at or find_endpoint(endpoint):
+        yield HubResource(home=at, endpoint=endpoint, served_at=served_at)
         return
     folder = home / "hub"
     folder.mkdir(parents=True, exist_ok=True)
-    with serve_in_thread(folder) as served:
-        yield served
+    with serve_in_thread(folder) as url:
+        yield HubResource(home=at, served_at=url)
 
 
 class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]

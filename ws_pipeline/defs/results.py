@@ -20,7 +20,9 @@ class ScanResult:
         num_listed: Repos that the hub listed.
         num_new: Repos that the ledger had not seen.
         num_changed: Repos with another revision than the ledger's.
-        dry_run: Whether nothing was written.
+        num_gone: Repos of the ledger that the hub does not list any more.
+        forecast: Of a dry run: what a refresh would fetch (`hub.forecast.FORECAST_SCHEMA`); None
+            where the crawl was real.
     """
 
     families: tuple[str, ...]
@@ -29,7 +31,13 @@ class ScanResult:
     num_listed: int
     num_new: int
     num_changed: int
-    dry_run: bool
+    num_gone: int
+    forecast: pl.DataFrame | None = None
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing was written."""
+        return self.forecast is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,22 +1,41 @@
 """What a crawl changed, as a table; and a crawl that only looks. Does network and store I/O."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from ws_pipeline.defs.resources import HomeResource, StoreResource, serve_endpoint
-from ws_pipeline.hub.client import HubClient
+from ws_pipeline.defs.bars import count_bar
+from ws_pipeline.defs.looks import scan_whole_hub
+from ws_pipeline.defs.resources import HomeResource, StoreResource, open_hub
 from ws_pipeline.hub.crawl import crawl_family
-from ws_pipeline.hub.families import check_family, discover_families
+from ws_pipeline.hub.families import check_family
+from ws_pipeline.hub.forecast import FORECAST_SCHEMA, MAX_ASKED, forecast_family
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.repo import REPO_SCHEMA, STATUS_DELETED
+from ws_pipeline.hub.scan_book import ScanBook
+from ws_pipeline.storage.objects import LocalFolder
+from ws_pipeline.storage.overlay import OverlayFolder
 from ws_pipeline.storage.store import Store
 
 COLUMNS = ("family", "repo_id", "revision", "status", "reason", "detail")
+_READ = ("hub_id", *COLUMNS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookedAt:
+    """What a crawl that only looks found.
+
+    Attributes:
+        ledger: Family to the rows that a crawl would write. forecast: FORECAST_SCHEMA, of all
+        families.
+    """
+
+    ledger: Mapping[str, pl.DataFrame]
+    forecast: pl.DataFrame
 
 
 def store_location(home: Path) -> str:
@@ -30,31 +49,47 @@ def read_ledger(home: Path) -> dict[str, pl.DataFrame]:
     if "://" not in location and not Path(location).is_dir():
         return {}
     ledger = Ledger(store=Store.open(location))
-    return {name: ledger.read_repos(name) for name in ledger.families()}
+    return {name: ledger.read_repos(name).select(_READ) for name in ledger.families()}
 
 
-def look_at_hub(
-    home: Path, *, endpoint: str, families: Sequence[str], now: datetime
-) -> dict[str, pl.DataFrame]:
-    """Family to the rows that a crawl would write; nothing is written."""
-    with ExitStack() as stack:
-        url = stack.enter_context(serve_endpoint(home, endpoint))
+def look_at_hub(home: Path, *, endpoint: str, families: Sequence[str], now: datetime) -> LookedAt:
+    """Say what a crawl would find and a refresh fetch; nothing is written that stays."""
+    with open_hub(home, endpoint) as hub, TemporaryDirectory(prefix="ws-pipeline-") as temporary:
         location = store_location(home)
-        if "://" not in location and not Path(location).is_dir():
-            location = stack.enter_context(TemporaryDirectory())
-        ledger = Ledger(store=Store.open(location))
-        client = HubClient(url)
-        names = sorted(map(check_family, families)) or sorted(discover_families(client))
-        return {
-            name: crawl_family(client, ledger, name, now=now, dry_run=True).frame for name in names
-        }
+        is_there = "://" in location or Path(location).is_dir()
+        store = Store.open(location if is_there else f"{temporary}/store")
+        client, ledger, book = hub.client(), Ledger(store=store), hub.book(store)
+        names = sorted(map(check_family, families))
+        if not names:
+            book = _above(book, Path(temporary))
+            scan_whole_hub(client, book, now=now)
+            names = sorted({*book.families(), *ledger.families()})
+        found: dict[str, pl.DataFrame] = {}
+        forecasts = [pl.DataFrame(schema=FORECAST_SCHEMA)]
+        left = MAX_ASKED
+        for name in names:
+            used = None if families else book
+            crawl = crawl_family(client, ledger, name, now=now, dry_run=True, book=used)
+            found[name] = crawl.frame.select(_READ)
+            with count_bar(f"sizes {name}", "repo") as show:
+                forecasts.append(
+                    forecast_family(client, ledger, crawl, max_asked=left, on_progress=show)
+                )
+            left = max(left - crawl.num_requested, 0)
+    return LookedAt(ledger=found, forecast=pl.concat(forecasts))
+
+
+def _above(book: ScanBook, folder: Path) -> ScanBook:
+    """Return the book with every change that a scan makes kept in a folder of its own."""
+    top = LocalFolder(root=str(folder / "scan"))
+    return replace(book, folder=OverlayFolder(base=book.folder, top=top))
 
 
 def compare_ledgers(
     before: Mapping[str, pl.DataFrame], after: Mapping[str, pl.DataFrame]
 ) -> pl.DataFrame:
     """One row per repo after the crawl, with what changed: `new`, `changed`, `gone` or ""."""
-    empty = pl.DataFrame(schema=REPO_SCHEMA)
+    empty = pl.DataFrame(schema={name: REPO_SCHEMA[name] for name in _READ})
     frames = [_compare(before.get(name, empty), frame) for name, frame in sorted(after.items())]
     schema = dict.fromkeys([*COLUMNS, "change"], pl.String)
     return pl.concat([pl.DataFrame(schema=schema), *frames])

@@ -27,7 +27,7 @@ from ws_pipeline.hub.repo import (
     TRANSIENT_REASONS,
     build_frame,
 )
-from ws_pipeline.hub.scan_book import ScanBook
+from ws_pipeline.hub.scan_book import FamilyLook, ScanBook
 from ws_pipeline.hub.scan_rows import STATE_LISTED, STATE_MALFORMED
 from ws_pipeline.hub.workers import map_in_order
 
@@ -61,7 +61,8 @@ class CrawlResult:
         before. num_listed: Rows that the hub listed for the family. num_new: Repos that the ledger
         did not know. num_changed: Known repos at another revision. num_gone: Repos that are not
         listed any more. num_requested: Detail requests that were made, or would be in a dry run.
-        num_malformed: Listed rows that broke a bound.
+        num_malformed: Listed rows that broke a bound. looked_at: When the hub was listed.
+        book_digest: Of the family in the book that was read; "" where the family was listed alone.
     """
 
     family: str
@@ -73,6 +74,8 @@ class CrawlResult:
     num_gone: int
     num_requested: int
     num_malformed: int
+    looked_at: datetime
+    book_digest: str = ""
 
 
 def crawl_family(
@@ -95,16 +98,21 @@ def crawl_family(
         client: The hub.
         ledger: What is known; updated unless ``dry_run``.
         family: As ``families.family_of`` names it.
-        now: Time of the crawl, with a time zone.
+        now: Time of the crawl, with a time zone. Rows that come from a book have that of its scan.
         dry_run: Only list: new and changed repos come without details, nothing is written.
         on_progress: Called with (details fetched, details to fetch).
-        book: What a scan of the whole hub stored; the family is then not listed again.
+        book: What a scan of the whole hub stored; the family is then not listed again. One whose
+            first scan has not ended, or that is older than the ledger, is not used.
 
     Raises:
         HubError: If the listing itself cannot be had; the ledger is then left as it was.
     """
-    known = {row["hub_id"]: row for row in ledger.read_repos(family).to_dicts()}
-    listed = _list_family(client, family) if book is None else _read_family(book, family)
+    before = ledger.read_repos(family)
+    known = {row["hub_id"]: row for row in before.to_dicts()}
+    look = None if book is None else _look_into(book, family, before["crawled_at"].max())
+    listed = _list_family(client, family) if look is None else _read_family(look.rows)
+    if look is not None and look.scanned_at is not None:
+        now = look.scanned_at
     changes: dict[str, str] = {}
     rows = [_carry_over(known.get(item["hub_id"]), item, changes) for item in listed.values()]
     stale = [row for row in rows if not row["reused"] and row["status"] == STATUS_LISTED]
@@ -129,7 +137,17 @@ def crawl_family(
         num_gone=kinds.count("gone"),
         num_requested=len(stale),
         num_malformed=sum(row["reason"] == Reason.MALFORMED_ROW for row in rows),
+        looked_at=now,
+        book_digest="" if look is None else look.digest,
     )
+
+
+def _look_into(book: ScanBook, family: str, crawled_at: Any) -> FamilyLook | None:
+    """Return what the book says of a family, None where the ledger knows of later times."""
+    look = book.look(family)
+    if look.scanned_at is None or (crawled_at is not None and look.scanned_at < crawled_at):
+        return None
+    return look
 
 
 def _list_family(client: HubClient, family: str) -> dict[str, dict[str, Any]]:
@@ -153,13 +171,12 @@ _LISTED_COLUMNS = (
 _MALFORMED_COLUMNS = ("hub_id", "repo_id", "revision", "reason", "detail")
 
 
-def _read_family(book: ScanBook, family: str) -> dict[str, dict[str, Any]]:
+def _read_family(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the same rows as :func:`_list_family`, from a scan; with the names it has seen."""
     columns = {STATE_LISTED: _LISTED_COLUMNS, STATE_MALFORMED: _MALFORMED_COLUMNS}
-    rows = book.read(family).filter(pl.col("state").is_in(list(columns)))
     return {
         row["hub_id"]: {name: row[name] for name in columns[row["state"]]}
-        for row in rows.to_dicts()
+        for row in rows.filter(pl.col("state").is_in(list(columns))).to_dicts()
     }
 
 

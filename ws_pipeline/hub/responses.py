@@ -9,6 +9,7 @@ Source: huggingface_hub 2.4, ``utils/_http.py``; https://huggingface.co/docs/hub
 import contextlib
 import json
 from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 from huggingface_hub.utils._http import parse_ratelimit_headers
@@ -47,29 +48,34 @@ def check_status(response: httpx2.Response) -> None:
     status = response.status_code
     if status in (200, 206):
         return
-    where = show_url(str(response.url))
     if status in (408, 425, 429) or status >= 500:
         raise TransientError(
-            f"{where} answered {status}; the hub is busy, run again later.",
+            f"{show_url(str(response.url))} answered {status}; the hub is busy, run again later.",
             retry_after_seconds=wait_seconds(response),
         )
-    _refuse_status(response, where)
+    _refuse_status(response)
 
 
-def _refuse_status(response: httpx2.Response, where: str) -> NoReturn:
-    """Raise what a 4xx means; the hub answers 401 both for private and for absent repos."""
+def _refuse_status(response: httpx2.Response) -> NoReturn:
+    """Raise what a 4xx means; the hub answers 401 both for private and for absent repos.
+
+    What is said of a repo stands in its row of the ledger, where no URL belongs: the embedded hub
+    has another one tomorrow.
+    """
     code = response.headers.get("x-error-code", "")
     message = response.headers.get("x-error-message", "")
     if code == "GatedRepo":
         raise HubError(
-            f"{where} is gated; ask for access on the hub and set a token.", reason=Reason.GATED
+            "The repo is gated; ask for access on the hub and set a token.", reason=Reason.GATED
         )
     if "disabled" in message.lower():
-        raise HubError(f"{where} is disabled by the hub.", reason=Reason.DISABLED)
+        raise HubError("The repo is disabled by the hub.", reason=Reason.DISABLED)
     if response.status_code in (404, 410) or code in ("RepoNotFound", "EntryNotFound"):
+        where = unquote(urlsplit(str(response.url)).path)[:200]
         raise HubError(f"{where} is not there (any more).", reason=Reason.NOT_FOUND)
     if response.status_code in (401, 403):
-        raise HubError(f"{where} is private, or not for this token.", reason=Reason.PRIVATE)
+        raise HubError("The repo is private, or not for this token.", reason=Reason.PRIVATE)
+    where = show_url(str(response.url))
     raise HubError(f"{where} answered {response.status_code}, which no retry will change.")
 
 

@@ -11,14 +11,16 @@ newest back to the watermark less an overlap. What changes during either has a l
 watermark will have, and is found by the next.
 """
 
+import functools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict
+from typing import TypedDict, Unpack
 
 import polars as pl
 
-from ws_pipeline.errors import HubError
+from ws_pipeline.errors import HubError, Reason, StorageError
 from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.pager import MAX_PAGES, Order, Page
 from ws_pipeline.hub.scan_book import ScanBook
@@ -37,6 +39,17 @@ FOLD_PAGES = 64
 SCAN_PAGE_SIZE = 1000
 """The hub's own limit; the rows are light."""
 
+SMALL_REPOS = 10_000
+"""A book of so many repos is scanned in full every time: ten requests, and deletions show."""
+
+FULL_EVERY = timedelta(days=7)
+"""A larger one as often as this: deletions show in no list of changes."""
+
+PATIENCE_SECONDS = 120.0
+"""A scan of another process that stores no page for so long is dead; a page takes 20 s at most."""
+
+POLL_SECONDS = 2.0
+
 NUM_PROBED = 20
 """Rows that tell the hub's newest time; a broken one among them does not matter."""
 
@@ -50,7 +63,8 @@ class ScanResult:
     Attributes:
         kind: ``full`` or ``recent``, "" if nothing was to be done. num_pages, num_listed: What the
         hub sent, before a kill too. num_changed: Rows appended: new, changed, moved and gone repos.
-        num_malformed: Rows in quarantine. families: Those touched.
+        num_malformed: Rows in quarantine. families: Those touched. is_done: False for a scan that
+        was asked to stop; the next call goes on there.
     """
 
     kind: str = ""
@@ -59,12 +73,59 @@ class ScanResult:
     num_changed: int = 0
     num_malformed: int = 0
     families: tuple[str, ...] = ()
+    is_done: bool = True
 
 
-class _Options(TypedDict):
+class ScanOptions(TypedDict, total=False):
+    """Those of :func:`scan_hub` that :func:`follow_hub` hands on."""
+
     page_size: int
     fold_pages: int
     on_progress: Callable[[Progress], None] | None
+    should_stop: Callable[[], bool]
+
+
+def needs_full_scan(edition: Edition, now: datetime) -> bool:
+    """Say whether the next scan has to list everything: a small book, or a week since the last."""
+    done = moment_of(edition.fully_scanned_at)
+    return done is None or now - done > FULL_EVERY or edition.num_rows() <= SMALL_REPOS
+
+
+def follow_hub(
+    client: HubClient,
+    book: ScanBook,
+    *,
+    now: datetime,
+    sleep: Callable[[float], None] = time.sleep,
+    **options: Unpack[ScanOptions],
+) -> ScanResult:
+    """Bring the book up to ``now`` by the kind of scan that it needs; several processes may ask.
+
+    One of them scans, the others wait for it. If it dies, one of those goes on where it stopped.
+
+    Raises:
+        HubError: If a page cannot be had; what came before is kept, the next call goes on there.
+    """
+    while True:
+        full = needs_full_scan(book.editions.last(), now)
+        try:
+            return scan_hub(client, book, now=now, full=full, **options)
+        except StorageError as error:
+            if error.reason != Reason.CONFLICT:
+                raise
+        _wait_for_other(book, sleep)
+
+
+def _wait_for_other(book: ScanBook, sleep: Callable[[float], None]) -> None:
+    """Wait until nobody scans, or until whoever does has stored nothing for a while."""
+    number, waited_seconds = -1, 0.0
+    while waited_seconds < PATIENCE_SECONDS:
+        edition = book.editions.last()
+        if edition.progress is None:
+            return
+        waited_seconds = waited_seconds + POLL_SECONDS if edition.number == number else 0.0
+        number = edition.number
+        sleep(POLL_SECONDS)
 
 
 def scan_hub(
@@ -76,6 +137,7 @@ def scan_hub(
     page_size: int = SCAN_PAGE_SIZE,
     fold_pages: int = FOLD_PAGES,
     on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> ScanResult:
     """Bring the book up to ``now``; a scan that was killed is taken up where it stopped.
 
@@ -89,28 +151,34 @@ def scan_hub(
         page_size: Rows per request.
         fold_pages: Pages between two changes of the families.
         on_progress: Called after every page.
+        should_stop: Asked after every page; True ends the call, and the next goes on there.
 
     Raises:
         HubError: If a page cannot be had; what came before is kept, the next call goes on there.
         StorageError: If another scan of the same store is at work (``conflict``).
     """
-    options: _Options = {
-        "page_size": page_size,
-        "fold_pages": fold_pages,
-        "on_progress": on_progress,
-    }
+    run = functools.partial(
+        _run,
+        *(client, book),
+        page_size=page_size,
+        fold_pages=fold_pages,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
     result = ScanResult()
     edition = book.editions.last()
     if edition.progress is not None and _is_stale(edition.progress, now):
         edition = book.abandon(edition)
     if edition.progress is not None:
-        edition, result = _run(client, book, edition, **options)
+        edition, result = run(edition)
+    if not result.is_done:
+        return result
     if _is_done(edition, now, full=full):
         book.editions.sweep(edition)
         return result
     kind: ScanKind = "full" if full or not edition.watermark else "recent"
     edition = replace(edition, progress=_begin(client, kind, now))
-    return _run(client, book, edition, **options)[1]
+    return run(edition)[1]
 
 
 def _is_stale(progress: Progress, now: datetime) -> bool:
@@ -148,6 +216,7 @@ def _run(
     page_size: int,
     fold_pages: int,
     on_progress: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool],
 ) -> tuple[Edition, ScanResult]:
     progress = edition.progress
     if progress is None:
@@ -166,9 +235,20 @@ def _run(
         edition = book.add_page(edition, rows, progress)
         if on_progress is not None:
             on_progress(progress)
-    edition, gone = book.finish(edition)
+        if not progress.is_listed and should_stop():
+            return edition, replace(_sum_up(progress), is_done=False)
+    edition, gone = book.finish(edition, is_there=functools.partial(_is_there, client))
     book.editions.sweep(edition)
     return edition, _sum_up(progress, gone)
+
+
+def _is_there(client: HubClient, hub_id: str, repo_id: str) -> bool:
+    """Ask the hub for one repo; what cannot be asked counts as there."""
+    try:
+        info = client.repo_info(repo_id, "main", blobs=False)
+    except HubError as error:
+        return error.reason not in (Reason.NOT_FOUND, Reason.PRIVATE, Reason.DISABLED)
+    return bool(info.get("_id", hub_id) == hub_id)
 
 
 def _take(page: Page, progress: Progress, watermark: str) -> tuple[pl.DataFrame, Progress]:
@@ -198,12 +278,13 @@ def _reaches(rows: pl.DataFrame, progress: Progress, watermark: str) -> bool:
     return newest < known - OVERLAP
 
 
-def _sum_up(progress: Progress, gone: pl.DataFrame) -> ScanResult:
+def _sum_up(progress: Progress, gone: pl.DataFrame | None = None) -> ScanResult:
+    touched = set() if gone is None else set(gone["family"].unique())
     return ScanResult(
         kind=progress.kind,
         num_pages=progress.num_pages,
         num_listed=progress.num_listed,
-        num_changed=progress.num_changed + gone.height,
+        num_changed=progress.num_changed + (0 if gone is None else gone.height),
         num_malformed=progress.num_malformed,
-        families=tuple(sorted({*progress.families, *gone["family"].unique()})),
+        families=tuple(sorted({*progress.families, *touched})),
     )

@@ -7,17 +7,29 @@ change does not depend on how many repos the book has. What it is not: the reque
 details of revisions (``crawl``, ``ledger``). Does store I/O.
 """
 
+import hashlib
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import polars as pl
 
 from ws_pipeline.errors import HubError, MissingInputError, StorageError
 from ws_pipeline.hub.families import check_family
 from ws_pipeline.hub.repo import Schema
-from ws_pipeline.hub.scan_edition import MAX_TRIES, ROOT, Edition, EditionLog, Progress, Segment
+from ws_pipeline.hub.scan_edition import (
+    MAX_TRIES,
+    ROOT,
+    Edition,
+    EditionLog,
+    Progress,
+    Segment,
+    moment_of,
+)
 from ws_pipeline.hub.scan_rows import (
     GONE_DIGEST,
     INDEX_SCHEMA,
@@ -42,7 +54,14 @@ SMALL_ROWS = 512
 """Segments below this are merged at once: opening one costs as much as reading so many rows."""
 
 MAX_GONE_SHARE, MIN_GONE = 0.2, 1000
-"""A full scan that misses more of the book than this was cut short: nothing becomes a tombstone."""
+"""A full scan that misses more of the book than this may have been cut short: the hub is asked for
+some of the missing repos before all of them become tombstones."""
+
+NUM_ASKED = 20
+"""Missing repos that are asked for. Of a listing that was cut short all of them would be there."""
+
+IsThere = Callable[[str, str], bool]
+"""Asks the hub whether (hub id, repo id) is still there."""
 
 _T = TypeVar("_T")
 _Merge = Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
@@ -51,20 +70,41 @@ _SEEN_SCHEMA = {"hub_id": pl.String()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FamilyLook:
+    """What the book says of a family as of one edition.
+
+    Attributes:
+        rows: SCAN_SCHEMA, one per repo, by hub_id. digest: Changes when the rows do. scanned_at:
+        When the last scan that ended began; None before the first.
+    """
+
+    rows: pl.DataFrame
+    digest: str
+    scanned_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScanBook:
-    """The book of one store."""
+    """The book of one hub in one store."""
 
     folder: ObjectFolder
+    root: str = ROOT
 
     @classmethod
-    def of(cls, store: Store) -> "ScanBook":
-        """Return the book that lies in a store."""
-        return cls(folder=store.tables.folder)
+    def of(cls, store: Store, endpoint: str = "") -> "ScanBook":
+        """Return the book of a hub in a store.
+
+        Args:
+            store: Where it lies.
+            endpoint: Of the hub; "" is the home's own. Two hubs have no watermark in common, and
+                what one lacks is not gone from the other.
+        """
+        return cls(folder=store.tables.folder, root=f"{ROOT}{_name_of(endpoint)}")
 
     @property
     def editions(self) -> EditionLog:
         """Where the book stands."""
-        return EditionLog(folder=self.folder)
+        return EditionLog(folder=self.folder, root=self.root)
 
     def families(self) -> dict[str, int]:
         """Return every family with its number of repos that are not deleted, by name."""
@@ -77,8 +117,18 @@ class ScanBook:
 
         The rows are those of one edition, whatever a scan does meanwhile.
         """
+        return self.look(family).rows
+
+    def look(self, family: str) -> FamilyLook:
+        """Return a family's rows with what tells whether they are new."""
         check_family(family)
-        return self._latest(lambda edition: self.read_family(edition, family))
+        return self._latest(
+            lambda edition: FamilyLook(
+                rows=self.read_family(edition, family),
+                digest=edition.family_digest(family),
+                scanned_at=moment_of(edition.scanned_at),
+            )
+        )
 
     def read_family(self, edition: Edition, family: str) -> pl.DataFrame:
         """Return a family's rows as of an edition; MissingInputError if it is long superseded."""
@@ -131,8 +181,14 @@ class ScanBook:
         )
         return self.editions.add(replace(edition, pages=(), progress=progress))
 
-    def finish(self, edition: Edition) -> tuple[Edition, pl.DataFrame]:
+    def finish(
+        self, edition: Edition, *, is_there: IsThere = lambda _hub_id, _repo_id: True
+    ) -> tuple[Edition, pl.DataFrame]:
         """End a scan whose pages are all folded: move the watermark, mark what is gone.
+
+        Args:
+            edition: The last one.
+            is_there: Asked for some of the missing repos where they are suspiciously many.
 
         Returns:
             The edition and the tombstones' rows.
@@ -144,7 +200,7 @@ class ScanBook:
         gone = pl.DataFrame(schema=_PAGE_SCHEMA)
         if progress.kind == "full":
             try:
-                gone = self._find_gone(edition, progress.seen)
+                gone = self._find_gone(edition, progress.seen, is_there)
             except HubError:
                 self.abandon(edition)
                 raise
@@ -163,17 +219,13 @@ class ScanBook:
             edition = self.fold(edition)
         return self.editions.add(replace(edition, progress=None))
 
-    def _find_gone(self, edition: Edition, seen: Sequence[Segment]) -> pl.DataFrame:
+    def _find_gone(
+        self, edition: Edition, seen: Sequence[Segment], is_there: IsThere
+    ) -> pl.DataFrame:
         """Return the tombstones of the repos that a full scan did not come across."""
         ids = [pl.DataFrame(schema=_SEEN_SCHEMA), *(self._read(s, _SEEN_SCHEMA) for s in seen)]
         alive = self.read_index(edition).filter(pl.col("digest") != GONE_DIGEST)
         gone = alive.join(pl.concat(ids), on="hub_id", how="anti")
-        if gone.height > max(MIN_GONE, MAX_GONE_SHARE * alive.height):
-            raise HubError(
-                f"The hub's full listing lacks {gone.height} of {alive.height} known repos; it was "
-                "probably cut short, and none is marked as deleted. Scan again; for another hub, "
-                f"or if they are really gone, remove the store's folder '{ROOT}' first."
-            )
         stones = [pl.DataFrame(schema=_PAGE_SCHEMA)]
         for (family,), part in gone.sort("family").group_by("family", maintain_order=True):
             rows = self.read_family(edition, str(family))
@@ -184,7 +236,16 @@ class ScanBook:
                     digest=pl.lit(GONE_DIGEST, pl.UInt64),
                 )
             )
-        return pl.concat(stones).sort("family", "hub_id")
+        found = pl.concat(stones).sort("family", "hub_id")
+        if gone.height > max(MIN_GONE, MAX_GONE_SHARE * alive.height):
+            asked = found.gather_every(-(-found.height // NUM_ASKED)).select("hub_id", "repo_id")
+            if any(is_there(*row) for row in asked.iter_rows()):
+                raise HubError(
+                    f"The hub's full listing lacks {gone.height} of {alive.height} known repos, "
+                    "but some of them are there: it was cut short, and none is marked as deleted. "
+                    "Scan again."
+                )
+        return found
 
     def _append(self, edition: Edition, changes: pl.DataFrame) -> Edition:
         """Return an unpublished edition with the changes in the touched families and the index."""
@@ -228,11 +289,11 @@ class ScanBook:
             write_parquet(frame, temporary, what=f"a segment of {place}")
             digest, _ = hash_file(temporary)
             name = f"{place}/{edition.number + 1:012d}-{digest[:16]}.parquet"
-            self.folder.create_file(f"{ROOT}/{name}", temporary)
+            self.folder.create_file(f"{self.root}/{name}", temporary)
         return Segment(name=name, num_rows=frame.height)
 
     def _read(self, segment: Segment, schema: Schema) -> pl.DataFrame:
-        data = self.folder.read(f"{ROOT}/{segment.name}")
+        data = self.folder.read(f"{self.root}/{segment.name}")
         return check_schema(pl.read_parquet(io.BytesIO(data)), schema)
 
 
@@ -240,3 +301,12 @@ def _under_way(edition: Edition) -> Progress:
     if edition.progress is None:
         raise StorageError("There is no scan under way; begin one.")
     return edition.progress
+
+
+def _name_of(endpoint: str) -> str:
+    """Return what tells a hub's book from others: "" or its host, readable, and a digest."""
+    if not endpoint:
+        return ""
+    host = re.sub(r"[^A-Za-z0-9.-]", "", urlsplit(endpoint).hostname or "")[:64]
+    digest = hashlib.sha256(endpoint.rstrip("/").lower().encode()).hexdigest()
+    return f"-{host}-{digest[:8]}"

@@ -6,6 +6,7 @@ into each other one stops, on a directory and on S3 alike; whatever no edition n
 for a reader. What it is not: the segments' content (``scan_rows``). Does I/O.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from ws_pipeline.errors import MissingInputError, Reason, StorageError
 from ws_pipeline.storage.objects import ObjectFolder
 
 ROOT = "scan"
+"""Folder of a book; that of a second hub in the same store has another name."""
 FORMAT = 1
 NUM_KEPT = 3
 """Editions that stay: a reader may have listed them just before they were superseded."""
@@ -31,7 +33,7 @@ _NAME = re.compile(r"(\d{12})\.json")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """An immutable Parquet object of the book: its name below ``scan/`` and its rows."""
+    """An immutable Parquet object of the book: its name below the root and its rows."""
 
     name: str
     num_rows: int
@@ -87,6 +89,15 @@ class Edition:
         of_families = [segment for segments in self.families.values() for segment in segments]
         return [*self.pages, *seen, *self.index, *of_families]
 
+    def num_rows(self) -> int:
+        """Return the rows of the index: at least as many as repos, without reading any."""
+        return sum(segment.num_rows for segment in self.index)
+
+    def family_digest(self, family: str) -> str:
+        """Return 16 hex digits that change when a scan found something new in a family."""
+        names = "\0".join(segment.name for segment in self.families.get(family, ()))
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
+
 
 def moment_of(text: str) -> datetime | None:
     """Return an edition's ISO time; None for ""."""
@@ -95,9 +106,10 @@ def moment_of(text: str) -> datetime | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EditionLog:
-    """The editions of one store."""
+    """The editions of one book."""
 
     folder: ObjectFolder
+    root: str = ROOT
 
     def last(self) -> Edition:
         """Return the newest edition; the empty one where nothing was scanned yet."""
@@ -106,7 +118,7 @@ class EditionLog:
             if not numbers:
                 return Edition()
             try:
-                return _decode(self.folder.read(_key(max(numbers))))
+                return _decode(self.folder.read(self._key(max(numbers))), self.root)
             except MissingInputError:  # superseded and removed since it was listed
                 continue
         raise StorageError("The scan's editions change faster than they can be read; try again.")
@@ -118,13 +130,13 @@ class EditionLog:
             StorageError: With ``conflict``, if another scan has published one in the meantime.
         """
         edition = replace(edition, number=edition.number + 1)
-        if not self.folder.create_bytes(_key(edition.number), _encode(edition)):
+        if not self.folder.create_bytes(self._key(edition.number), _encode(edition)):
             raise StorageError(
                 "Another scan of the same store is at work; wait until it has ended, then run "
                 "again.",
                 reason=Reason.CONFLICT,
             )
-        self.folder.remove(_key(max(edition.number - NUM_KEPT, 0)))
+        self.folder.remove(self._key(max(edition.number - NUM_KEPT, 0)))
         return edition
 
     def sweep(self, edition: Edition) -> int:
@@ -132,10 +144,10 @@ class EditionLog:
 
         Segments of a later number may belong to a scan that is about to publish them, and stay.
         """
-        kept = {f"{ROOT}/{segment.name}" for segment in edition.segments()}
-        kept |= {_key(edition.number - age) for age in range(NUM_KEPT)}
+        kept = {f"{self.root}/{segment.name}" for segment in edition.segments()}
+        kept |= {self._key(edition.number - age) for age in range(NUM_KEPT)}
         num_removed = 0
-        for key in self.folder.keys(ROOT):
+        for key in self.folder.keys(self.root):
             number = re.match(r"\d{12}", key.rsplit("/", 1)[-1])
             if key not in kept and number is not None and int(number.group()) <= edition.number:
                 self.folder.remove(key)
@@ -143,13 +155,12 @@ class EditionLog:
         return num_removed
 
     def _numbers(self) -> list[int]:
-        names = (key.rsplit("/", 1)[-1] for key in self.folder.keys(f"{ROOT}/editions"))
+        names = (key.rsplit("/", 1)[-1] for key in self.folder.keys(f"{self.root}/editions"))
         matches = (_NAME.fullmatch(name) for name in names)
         return [int(match.group(1)) for match in matches if match]
 
-
-def _key(number: int) -> str:
-    return f"{ROOT}/editions/{number:012d}.json"
+    def _key(self, number: int) -> str:
+        return f"{self.root}/editions/{number:012d}.json"
 
 
 def _encode(edition: Edition) -> bytes:
@@ -166,12 +177,12 @@ def _fields(value: Any) -> dict[str, Any]:
     return {entry.name: getattr(value, entry.name) for entry in fields(value)}
 
 
-def _decode(data: bytes) -> Edition:
+def _decode(data: bytes, root: str) -> Edition:
     value: dict[str, Any] = json.loads(data)
     if value.pop("format", None) != FORMAT:
         raise StorageError(
             "The scan was stored by another version of this program; remove the store's folder "
-            f"'{ROOT}' and scan again."
+            f"'{root}' and scan again."
         )
     progress = value.pop("progress")
     if progress is not None:

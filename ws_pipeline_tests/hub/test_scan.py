@@ -12,12 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ws_pipeline.errors import HubError, Reason, StorageError
+from ws_pipeline.hub import scan as scan_module
 from ws_pipeline.hub import scan_book as scan_book_module
 from ws_pipeline.hub.families import family_of
-from ws_pipeline.hub.scan import scan_hub
+from ws_pipeline.hub.scan import PATIENCE_SECONDS, follow_hub, needs_full_scan, scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
+from ws_pipeline.hub.scan_edition import Edition, Progress
 from ws_pipeline.hub.scan_rows import merge_rows, parse_items
 from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.hub.scan_hubs import (
     START,
     everything,
@@ -169,13 +172,104 @@ def test_a_listing_that_was_cut_short_deletes_nothing(
     book: ScanBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan_book_module, "MIN_GONE", 10)
+    hub = make_hub(160, seed=1)
+    with serve(hub) as endpoint:
+        scan(endpoint, book)
+        with monkeypatch.context() as shorter:
+            shorter.setattr(hub, "oldest_first", lambda start=0: iter(range(start, 120)))
+            with pytest.raises(HubError, match="lacks 40 of 160 known repos, but some of them are"):
+                scan(endpoint, book, day=1, full=True)
+        assert everything(book).filter(state="deleted").is_empty()
+        assert scan(endpoint, book, day=1).kind == "recent"  # and it is not stuck there
+
+
+def test_many_repos_that_are_really_gone_become_tombstones(
+    book: ScanBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_book_module, "MIN_GONE", 10)
     with serve(make_hub(160, seed=1)) as endpoint:
         scan(endpoint, book)
     with serve(make_hub(120, seed=1)) as endpoint:
-        with pytest.raises(HubError, match="lacks 40 of 160 known repos; it was probably cut"):
-            scan(endpoint, book, day=1, full=True)
-        assert everything(book).filter(state="deleted").is_empty()
-        assert scan(endpoint, book, day=1).kind == "recent"  # and it is not stuck there
+        scan(endpoint, book, day=1, full=True)
+    assert everything(book).filter(state="deleted").height == 40
+    assert sum(book.families().values()) == 120
+
+
+def test_each_hub_of_a_store_has_a_book_of_its_own(book: ScanBook, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "book")
+    other = ScanBook.of(store, "http://127.0.0.1:8900/")
+    with serve(make_hub(100, seed=1)) as first, serve(make_hub(50, seed=2)) as second:
+        scan(first, book)
+        before = stored(book)
+        scan(second, other)
+        scan(second, other, day=1, full=True)
+    assert stored(book) == before
+    assert sum(other.families().values()) == 50
+    assert other.root == ScanBook.of(store, "http://127.0.0.1:8900").root
+    assert other.root not in {book.root, ScanBook.of(store, "https://huggingface.co").root}
+
+
+def test_a_scan_stops_when_it_is_asked_to_and_goes_on_at_its_cursor(
+    book: ScanBook, tmp_path: Path
+) -> None:
+    hub = make_hub(200, seed=2)
+    undisturbed = open_book(tmp_path / "undisturbed")
+    with serve(hub) as endpoint:
+        scan(endpoint, undisturbed)
+        parts = [scan(endpoint, book, should_stop=lambda: True) for _ in range(8)]
+        assert [part.is_done for part in parts] == [False] * 7 + [True]
+        assert parts[3].num_listed == 100
+    assert stored(book) == stored(undisturbed)
+
+
+def test_a_small_book_and_one_of_last_week_are_scanned_in_full(
+    book: ScanBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert needs_full_scan(Edition(), START)
+    with serve(make_hub(100, seed=1)) as endpoint:
+        scan(endpoint, book)
+    edition = book.editions.last()
+    assert needs_full_scan(edition, START)
+    monkeypatch.setattr(scan_module, "SMALL_REPOS", 99)
+    assert not needs_full_scan(edition, START + timedelta(days=7))
+    assert needs_full_scan(edition, START + timedelta(days=7, seconds=1))
+
+
+def test_who_comes_second_waits_for_the_scan_of_another_and_does_not_repeat_it(
+    book: ScanBook,
+) -> None:
+    waits: list[float] = []
+    with serve(make_hub(100, seed=1)) as endpoint:
+
+        def let_another_take_over(progress: Progress) -> None:
+            if progress.num_pages == 1:
+                with pytest.raises(KeyboardInterrupt):
+                    scan(endpoint, book, on_progress=_interrupt)
+
+        def let_the_other_finish(seconds: float) -> None:
+            waits.append(seconds)
+            scan(endpoint, book)
+
+        options = {"page_size": 25, "fold_pages": 3, "on_progress": let_another_take_over}
+        client = connect(endpoint)
+        result = follow_hub(client, book, now=START, sleep=let_the_other_finish, **options)
+    assert (len(waits), result.num_pages) == (1, 0)
+    assert sum(book.families().values()) == 100
+
+
+def test_a_scan_whose_process_died_is_taken_over_after_a_while(book: ScanBook) -> None:
+    waits: list[float] = []
+    with serve(make_hub(100, seed=1)) as endpoint:
+
+        def let_another_take_over_and_die(progress: Progress) -> None:
+            if progress.num_pages == 1:
+                with pytest.raises(KeyboardInterrupt):
+                    scan(endpoint, book, on_progress=_interrupt)
+
+        options = {"page_size": 25, "on_progress": let_another_take_over_and_die}
+        result = follow_hub(connect(endpoint), book, now=START, sleep=waits.append, **options)
+    assert sum(waits) >= PATIENCE_SECONDS
+    assert (result.num_pages, result.num_listed) == (4, 100)
 
 
 def test_a_scan_that_was_broken_off_long_ago_begins_anew(book: ScanBook) -> None:

@@ -1,19 +1,24 @@
 """From a hub's listing to verified files: the four hub assets, by family."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from ws_pipeline.defs.bars import count_bar
 from ws_pipeline.defs.config_digests import config_digest
+from ws_pipeline.defs.looks import BOOK_DIGEST, LOOKED_AT, scan_whole_hub
 from ws_pipeline.defs.partitions import families
 from ws_pipeline.defs.resources import HubResource, PolicyResource, StoreResource
 from ws_pipeline.defs.step import Step
+from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.crawl import crawl_family
 from ws_pipeline.hub.download import DOWNLOAD_VERSION, download_family
 from ws_pipeline.hub.eviction import DiskBudget
 from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.selection import select_family
 from ws_pipeline.hub.triage import TRIAGE_VERSION, triage_family
 from ws_pipeline.storage.manifests import manifest_key
@@ -28,6 +33,16 @@ FILES = dg.AssetKey(["hub", "files"])
 
 HUB_POOL = "hub"
 """Steps that ask the hub share one pool: a hub counts requests by token, not by step."""
+
+FILES_POOL = "files"
+"""Downloads have a pool of their own with one place: each counts what is stored when it begins, so
+two at once would exceed the budget of disk together. One fills a line with its four requests."""
+
+EDITION_TAG = "ws/edition"
+"""On a run: the book of the whole hub is at this edition or later; the family is read from it."""
+
+LOOK_SINCE_TAG = "ws/look_since"
+"""On a run: an ISO time. The book has to be as new; the first run that finds it older scans."""
 
 
 @dg.asset(
@@ -49,10 +64,21 @@ def repos(
 
     The row holds the immutable hub id, revision, dates, licence, gating, base models, tags and
     files with their sha256 as the hub tells them. Later stages add their verdicts to the ledger.
+    What is listed comes from a scan of the whole hub where the run's tags name one; otherwise the
+    hub is asked for this family alone.
     """
     step = Step.begin(context)
-    ledger = Ledger(store=store.open())
-    crawl = crawl_family(hub.client(), ledger, step.partition, now=datetime.now(UTC))
+    opened, client = store.open(), hub.client()
+    book = find_book(context.run.tags, hub, client, opened)
+    with count_bar(f"details {step.partition}", "repo") as show:
+        crawl = crawl_family(
+            client,
+            Ledger(store=opened),
+            step.partition,
+            now=datetime.now(UTC),
+            book=book,
+            on_progress=show,
+        )
     num_processed = crawl.num_new + crawl.num_changed
     return step.finish(
         crawl.frame,
@@ -64,8 +90,21 @@ def repos(
             "num_new": crawl.num_new,
             "num_changed": crawl.num_changed,
             "num_gone": crawl.num_gone,
+            LOOKED_AT: crawl.looked_at.isoformat(),
+            BOOK_DIGEST: crawl.book_digest,
         },
     )
+
+
+def find_book(
+    tags: Mapping[str, str], hub: HubResource, client: HubClient, store: Store
+) -> ScanBook | None:
+    """Return the book that a run is to read; None where it is to list its family itself."""
+    book = hub.book(store)
+    if LOOK_SINCE_TAG in tags:
+        scan_whole_hub(client, book, now=datetime.fromisoformat(tags[LOOK_SINCE_TAG]))
+        return book
+    return book if EDITION_TAG in tags else None
 
 
 @dg.asset(
@@ -143,7 +182,7 @@ def selection(
     kinds={"safetensors", "parquet"},
     owners=["team:corpus"],
     code_version=DOWNLOAD_VERSION,
-    pool=HUB_POOL,
+    pool=FILES_POOL,
     tags={"ws/asks": "hub"},
 )
 def files(  # noqa: PLR0917 - Dagster passes inputs and resources by name
