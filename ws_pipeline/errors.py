@@ -45,6 +45,11 @@ class Reason(StrEnum):
     ADAPTER = "adapter"
     CUSTOM_CODE = "custom_code"
     DUPLICATE_FILES = "duplicate_files"
+    # Corpus rules.
+    CONSTANT_WEIGHTS = "constant_weights"
+    DUPLICATE_TENSORS = "duplicate_tensors"
+    NEAR_DUPLICATE = "near_duplicate"
+    LINEAGE_FULL = "lineage_full"
     # Download and bytes.
     DOWNLOAD_FAILED = "download_failed"
     SHA256_MISMATCH = "sha256_mismatch"

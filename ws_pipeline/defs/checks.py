@@ -14,18 +14,20 @@ import dagster as dg
 import polars as pl
 
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS
-from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.assets.corpus import SPLITS, VERDICTS_TABLE
 from ws_pipeline.defs.assets.evaluation import LEADERBOARD, PROPERTIES, RECONSTRUCTION, RETRIEVAL
 from ws_pipeline.defs.assets.hub import FILES, HEADERS, REPOS, SELECTION
 from ws_pipeline.defs.assets.tokens import SHARDS
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.assets.zoo import DIVERSITY
 from ws_pipeline.defs.assets.zoo import MODELS as ZOO_MODELS
+from ws_pipeline.defs.io_managers import load_all_partitions
 from ws_pipeline.defs.partitions import dimension, families, recipes, zoos
-from ws_pipeline.defs.resources import HomeResource, StoreResource
+from ws_pipeline.defs.resources import HomeResource, PolicyResource, StoreResource
 from ws_pipeline.defs.runs import TRAINED, UNTRAINED
 from ws_pipeline.errors import Reason
 from ws_pipeline.evaluation.features import HYPER_PARAMETERS, MEAN, RANDOM, STATISTICS
+from ws_pipeline.tokens.audit import count_leaks, find_leaks
 
 PARTITIONS: Mapping[str, dg.PartitionsDefinition[Any] | None] = {
     "family": families,
@@ -100,17 +102,6 @@ def find_unaccounted(layers: pl.DataFrame) -> pl.DataFrame:
             | (pl.col("in_layers") > pl.col("num_bytes"))
         )
         .select(*IDENTITY, "num_bytes", "accounted", "in_layers")
-    )
-
-
-def find_leaks(corpus: pl.DataFrame) -> pl.DataFrame:
-    """Lineages, and byte-identical shards, that lie in more than one split."""
-    return pl.concat(
-        corpus.group_by(pl.col(column).alias("value"))
-        .agg(pl.col("split").n_unique().alias("num_splits"))
-        .filter(pl.col("num_splits") > 1)
-        .select(pl.lit(column).alias("kind"), pl.col("value").cast(pl.String), "num_splits")
-        for column in ("lineage_root", "shard_sha256")
     )
 
 
@@ -190,10 +181,36 @@ def every_byte_is_accounted_for(table: pl.LazyFrame) -> dg.AssetCheckResult:
 
 
 @blocking_check(asset=SPLITS)
-def splits_share_no_lineage(table: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No lineage and no byte-identical shard lies in two splits."""
+def splits_share_nothing(
+    table: pl.LazyFrame, store: StoreResource, policy: PolicyResource
+) -> dg.AssetCheckResult:
+    """No lineage, file, shard, layer or near copy lies in two splits, found again from below."""
     frame = table.collect()
-    return verdict(find_leaks(frame), num_lineages=frame["lineage_root"].n_unique())
+    opened = store.open()
+    repos, layers = (
+        load_all_partitions(opened.tables, key).select(columns).collect()
+        for key, columns in (
+            (REPOS, [*IDENTITY, "files"]),
+            (LAYERS, [*IDENTITY, "accepted", "layers"]),
+        )
+    )
+    leaks = find_leaks(frame, repos, layers, near_distance=policy.get().corpus.near_distance)
+    counts = {f"num_leaks_{kind}": number for kind, number in count_leaks(leaks).items()}
+    return verdict(leaks, num_lineages=frame["lineage_root"].n_unique(), **counts)
+
+
+@blocking_check(asset=SPLITS)
+def verdicts_and_corpus_agree(table: pl.LazyFrame, store: StoreResource) -> dg.AssetCheckResult:
+    """One verdict per tokenised model, with a known reason; the accepted ones are the corpus."""
+    verdicts = store.open().tables.scan(VERDICTS_TABLE).collect()
+    corpus = table.select(IDENTITY).collect()
+    accepted = verdicts.filter("accepted").select(IDENTITY)
+    problems = [
+        find_bad_verdicts(verdicts),
+        accepted.join(corpus, on=IDENTITY, how="anti").with_columns(problem=pl.lit("missing")),
+        corpus.join(accepted, on=IDENTITY, how="anti").with_columns(problem=pl.lit("unjudged")),
+    ]
+    return verdict(pl.concat(problems), num_verdicts=verdicts.height)
 
 
 @blocking_check(
@@ -279,7 +296,8 @@ TABLE_CHECKS = [
     stage_check(SHARDS, LAYERS),
     every_file_is_stored,
     every_byte_is_accounted_for,
-    splits_share_no_lineage,
+    splits_share_nothing,
+    verdicts_and_corpus_agree,
     every_model_has_a_finite_vector,
     result_check(PROPERTIES, (TRAINED, UNTRAINED, STATISTICS, HYPER_PARAMETERS, MEAN)),
     result_check(RETRIEVAL, (TRAINED, UNTRAINED, STATISTICS, RANDOM)),

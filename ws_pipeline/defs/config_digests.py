@@ -37,7 +37,7 @@ def _recipe_parts(name: str, parts: tuple[str, ...]) -> Mapping[str, Any]:
 
 _CONFIGS: Mapping[str, Callable[[str, str], Any]] = {
     "hub/selection": lambda _, policy: _recipe_parts(policy, ("selection",)),
-    "corpus/splits": lambda _, policy: _recipe_parts(policy, ("splits",)),
+    "corpus/splits": lambda _, policy: _recipe_parts(policy, ("corpus", "splits")),
     "backbone/model": lambda name, _: _recipe_parts(name, _TRAINED_BY),
     "backbone/embeddings": lambda name, _: _recipe_parts(name, ("layout", "training")),
     "evaluation/leaderboard": lambda *_: None,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
+from ws_pipeline.defs.left_out import refused_repos
 from ws_pipeline.defs.operations import DemoResult, raise_failed, ui_commands
 from ws_pipeline.defs.outcomes import Reporter
 from ws_pipeline.defs.refresh import Driver, open_driver
-from ws_pipeline.defs.report import refused_repos
 from ws_pipeline.errors import WsPipelineError
 from ws_pipeline.zoo.catalog import zoo_config
 from ws_pipeline.zoo.oddities import write_oddities

@@ -57,6 +57,13 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         return load_partitions(tables, context.asset_key, stored)
 
 
+def load_all_partitions(tables: TableStore, asset_key: dg.AssetKey) -> pl.LazyFrame:
+    """Concatenate the tables of all partitions that are stored, for checks."""
+    prefix = table_key(asset_key)
+    stored = [key.removeprefix(f"{prefix}/") for key in tables.keys(prefix)]
+    return load_partitions(tables, asset_key, stored)
+
+
 def load_partitions(
     tables: TableStore, asset_key: dg.AssetKey, partitions: Sequence[str]
 ) -> pl.LazyFrame:

@@ -13,9 +13,10 @@ from ws_pipeline.defs.assets.backbone import EMBEDDINGS
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.io_managers import table_key
+from ws_pipeline.defs.left_out import count_dropped
 from ws_pipeline.defs.runs import TRAINED, find_model
-from ws_pipeline.evaluation.report_input import DROPPED_SCHEMA, LOSS_SCHEMA, ReportInput
-from ws_pipeline.hub.ledger import STAGES, Ledger
+from ws_pipeline.evaluation.report_input import LOSS_SCHEMA, ReportInput
+from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.recipes import recipe, to_dict
 from ws_pipeline.storage.store import Store
 
@@ -33,6 +34,8 @@ def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInpu
             "recipe digest": chosen.digest(),
             "model": str(model_dir.relative_to(home)),
             "training": to_dict(chosen.training),
+            "selection": to_dict(chosen.selection),
+            "corpus": to_dict(chosen.corpus),
             "splits": to_dict(chosen.splits),
         },
         corpus=corpus,
@@ -45,41 +48,6 @@ def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInpu
         .select("hub_id", pl.col("embedding").cast(pl.List(pl.Float32)))
         .collect(),
         losses=read_losses(model_dir.parent),
-    )
-
-
-def count_dropped(ledger: Ledger) -> pl.DataFrame:
-    """Repos that did not go through, by the stage that refused them and the reason."""
-    rows = refused_repos(ledger)
-    return (
-        rows.group_by("stage", "reason")
-        .agg(num_repos=pl.len().cast(pl.Int64))
-        .sort("stage", "reason")
-        .select(pl.col(name).cast(dtype) for name, dtype in DROPPED_SCHEMA.items())
-    )
-
-
-def refused_repos(ledger: Ledger) -> pl.DataFrame:
-    """One row per repo that did not go through: family, repo_id, stage, status, reason, detail."""
-    columns = ("family", "repo_id", "stage", "status", "reason", "detail")
-    empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-    frames = [_refused_of(ledger, family).select(columns) for family in ledger.families()]
-    return pl.concat([empty, *frames]).sort("family", "repo_id")
-
-
-def _refused_of(ledger: Ledger, family: str) -> pl.DataFrame:
-    """A family's refused repos with the stage whose verdict it was; `repos` for the crawl's own."""
-    verdicts = pl.concat(
-        ledger.read_verdicts(family, stage)
-        .filter(~pl.col("accepted"))
-        .select("hub_id", "revision", stage=pl.lit(stage))
-        for stage in STAGES
-    )
-    return (
-        ledger.read(family)
-        .filter(pl.col("reason") != "")
-        .join(verdicts, on=["hub_id", "revision"], how="left")
-        .with_columns(pl.col("stage").fill_null("repos"))
     )
 
 

@@ -29,6 +29,7 @@ STAGES: dict[str, str] = {
     "files": "stored",
     "layers": "planned",
     "shards": "tokenised",
+    "corpus": "in_corpus",
 }
 """The stages after the crawl, in order, with the status of a repo that passed them."""
 

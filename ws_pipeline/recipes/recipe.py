@@ -15,6 +15,7 @@ from ws_pipeline.errors import ConfigError
 from ws_pipeline.evaluation.config import EvaluationConfig
 from ws_pipeline.hub.selection import SelectionPolicy
 from ws_pipeline.tokens.corpus import SplitPolicy
+from ws_pipeline.tokens.corpus_rules import CorpusPolicy
 from ws_pipeline.tokens.layout import TokenLayout
 
 Scalar = str | int | float | bool
@@ -27,7 +28,8 @@ class Recipe:
     Attributes:
         name: Names the Dagster partition, the MLflow run and the CLI flag.
         description: One sentence, with the expected cost.
-        selection: Which repos of the hub go in.
+        selection: Which repos of the hub are fetched.
+        corpus: Which of the tokenised models go in: copies, near copies, share of a lineage.
         splits: How models are divided into train, val and test.
         layout: How layers are cut into tokens.
         backbone: The network.
@@ -40,6 +42,7 @@ class Recipe:
     name: str
     description: str
     selection: SelectionPolicy = field(default_factory=SelectionPolicy)
+    corpus: CorpusPolicy = field(default_factory=CorpusPolicy)
     splits: SplitPolicy = field(default_factory=SplitPolicy)
     layout: TokenLayout = field(default_factory=TokenLayout)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

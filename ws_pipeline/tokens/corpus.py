@@ -1,17 +1,32 @@
-"""The corpus: one row per tokenised model with its split, and the audit of the splits. No I/O.
+"""The corpus: one row per model that goes in with its split, and what was judged of all. No I/O.
 
-Splits follow lineage: a base model, its fine-tunes and byte-identical copies land in one split, by
-a hash of the lineage root, so that a row does not move when others are added. (Only a new repo that
-joins two lineages can move one of them.) Not here: who descends from whom (``hub.lineage``).
+Splits follow lineage: a base model, its fine-tunes, copies and whoever shares a layer land in one
+split, by a hash of the lineage root, so that a row does not move when others are added. (Only a new
+repo that joins two lineages can move one of them.) Not here: who descends from whom
+(``hub.lineage``), who goes in (``corpus_rules``), whether the splits are clean (``audit``).
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import polars as pl
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.hub.lineage import lineage_roots
+from ws_pipeline.hub.lineage import Edge, lineage_edges, lineage_roots, weight_digests
+from ws_pipeline.hub.repo import accept, build_frame, refuse
+from ws_pipeline.tokens.corpus_rules import (
+    COPY_RULES,
+    LINEAGE_RULES,
+    CorpusPolicy,
+    CorpusVerdict,
+    Member,
+    copy_edges,
+    judge_members,
+    shared_layer_edges,
+)
+from ws_pipeline.tokens.fingerprints import read_fingerprints
 from ws_pipeline.tokens.records import TOKEN_LAYER_STRUCT
 
 SPLITS = ("train", "val", "test")
@@ -31,6 +46,12 @@ CORPUS_SCHEMA: dict[str, pl.DataType] = {
     "num_values": pl.Int64(),
     "layers": pl.List(TOKEN_LAYER_STRUCT),
     "card": pl.String(),
+}
+
+VERDICT_PAYLOAD: dict[str, pl.DataType] = {
+    "family": pl.String(),
+    "lineage_root": pl.String(),
+    "twin": pl.String(),  # hub_id of the model in the corpus that this one repeats; "" otherwise
 }
 
 
@@ -68,46 +89,57 @@ class SplitPolicy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CorpusAudit:
-    """What a corpus consists of, and what must not be: copies and lineages in two splits.
+class Corpus:
+    """What is made of all families' shards.
 
     Attributes:
-        counts: split, family, licence, num_models, num_params.
-        num_shared_shards: Shards (so: identical weights) that lie in more than one split.
-        num_shared_lineages: Lineage roots that lie in more than one split.
+        models: CORPUS_SCHEMA, sorted by ``hub_id``: what goes in.
+        verdicts: KEY_SCHEMA and VERDICT_PAYLOAD: one row per tokenised model, with its reason.
+        edges: ``hub.lineage.EDGE_SCHEMA``: claims, and what files and weights prove.
     """
 
-    counts: pl.DataFrame
-    num_shared_shards: int
-    num_shared_lineages: int
+    models: pl.DataFrame
+    verdicts: pl.DataFrame
+    edges: pl.DataFrame
 
 
-def build_corpus(shards: pl.DataFrame, repos: pl.DataFrame, policy: SplitPolicy) -> pl.DataFrame:
-    """Join the accepted shards of all families with their repos and split them.
+def build_corpus(
+    shards: pl.DataFrame,
+    repos: pl.DataFrame,
+    layers: pl.DataFrame,
+    *,
+    splits: SplitPolicy,
+    policy: CorpusPolicy,
+) -> Corpus:
+    """Judge the accepted shards of all families, find their lineages and split those that go in.
 
     Args:
-        shards: ``tokens/shards`` of all families.
+        shards: ``tokens/shards`` of all families. A model that is in two families comes once.
         repos: ``hub/repos`` of all families; also those that were refused, for their lineage.
-        policy: Shares, seed and balance.
-
-    Returns:
-        A frame of CORPUS_SCHEMA, sorted by ``hub_id``; a model that is in two families comes once.
+        layers: ``weights/layers`` of all families, for ``hub_id``, ``accepted`` and ``layers``.
+        splits: Shares, seed and balance.
+        policy: What goes in.
     """
-    accepted = shards.filter("accepted").unique("hub_id", keep="first", maintain_order=True)
-    known = repos.select("hub_id", "family", "licence", "card").unique("hub_id", keep="first")
-    rows = accepted.join(known, on="hub_id", how="left").join(
-        lineage_roots(repos), on="hub_id", how="left"
-    )
-    rows = rows.with_columns(pl.col("lineage_root").fill_null(pl.col("hub_id")))
-    rows = merge_identical(rows)
-    splits = [assign_split(root, policy) for root in rows["lineage_root"]]
-    family_size = pl.len().over("family").cast(pl.Float64)
+    rows = _join_repos(shards, repos)
+    members = _list_members(rows, layers)
+    copies = judge_members(members, policy, COPY_RULES)
+    found: list[Edge] = [*copy_edges(members, copies), *shared_layer_edges(members)]
+    roots: Mapping[str, str] = dict(lineage_roots(repos, found).iter_rows())
+    originals = [
+        replace(member, lineage_root=roots.get(member.hub_id, member.hub_id))
+        for member in members
+        if copies[member.hub_id].accept
+    ]
+    verdicts = copies | judge_members(originals, policy, LINEAGE_RULES)
     rows = rows.with_columns(
-        split=pl.Series(splits, dtype=pl.String),
-        weight=family_size.pow(policy.family_exponent - 1.0),
+        lineage_root=pl.col("hub_id").replace_strict(roots, default=pl.col("hub_id"))
     )
-    return rows.select(pl.col(name).cast(dtype) for name, dtype in CORPUS_SCHEMA.items()).sort(
-        "hub_id"
+    judged = _verdict_rows(rows, verdicts)
+    kept = judged.filter("accepted").select("hub_id")
+    return Corpus(
+        models=_split_models(rows.join(kept, on="hub_id", how="semi"), splits),
+        verdicts=judged,
+        edges=lineage_edges(repos, found),
     )
 
 
@@ -120,36 +152,58 @@ def assign_split(lineage_root: str, policy: SplitPolicy) -> str:
     return "val" if place < policy.test_share + policy.val_share else "train"
 
 
-def merge_identical(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give models with identical shards one lineage root, the smallest of theirs.
-
-    The hub sees identical files; here also files that differ in nothing but their metadata.
-    """
-    while True:
-        smallest = pl.col("lineage_root").min()
-        merged = rows.with_columns(smallest.over("shard_sha256").alias("merged_root"))
-        merged = merged.with_columns(
-            pl.col("merged_root").min().over("lineage_root").alias("lineage_root")
-        ).drop("merged_root")
-        if merged["lineage_root"].equals(rows["lineage_root"]):
-            return rows
-        rows = merged
-
-
-def audit_corpus(corpus: pl.DataFrame) -> CorpusAudit:
-    """Count models and parameters per split, family and licence, and leaks between splits."""
-    counts = (
-        corpus.group_by("split", "family", "licence")
-        .agg(num_models=pl.len(), num_params=pl.col("num_params").sum())
-        .sort("split", "family", "licence")
+def _join_repos(shards: pl.DataFrame, repos: pl.DataFrame) -> pl.DataFrame:
+    """Return the accepted shards with what the ledger says of their repos, oldest first."""
+    columns = ("family", "licence", "card", "created_at", "files")
+    known = (
+        repos.sort(pl.col("accepted").not_(), "family", "revision")
+        .unique("hub_id", keep="first", maintain_order=True)
+        .select("hub_id", *columns)
     )
-    return CorpusAudit(
-        counts=counts,
-        num_shared_shards=_count_shared(corpus, "shard_sha256"),
-        num_shared_lineages=_count_shared(corpus, "lineage_root"),
+    return (
+        shards.filter("accepted")
+        .sort("hub_id", "revision")
+        .unique("hub_id", keep="first", maintain_order=True)
+        .join(known, on="hub_id", how="left")
+        .sort("created_at", "hub_id", nulls_last=True)
     )
 
 
-def _count_shared(corpus: pl.DataFrame, column: str) -> int:
-    splits = corpus.group_by(column).agg(pl.col("split").n_unique().alias("num_splits"))
-    return splits.filter(pl.col("num_splits") > 1).height
+def _list_members(rows: pl.DataFrame, layers: pl.DataFrame) -> list[Member]:
+    fingerprints = read_fingerprints(layers)
+    return [
+        Member(
+            hub_id=row["hub_id"],
+            repo_id=row["repo_id"],
+            file_digests=tuple(weight_digests(row["files"] or ())),
+            shard_sha256=row["shard_sha256"],
+            fingerprint=fingerprints.get(row["hub_id"]),
+        )
+        for row in rows.select("hub_id", "repo_id", "files", "shard_sha256").iter_rows(named=True)
+    ]
+
+
+def _verdict_rows(rows: pl.DataFrame, verdicts: Mapping[str, CorpusVerdict]) -> pl.DataFrame:
+    judged: list[dict[str, Any]] = []
+    columns = ("hub_id", "repo_id", "revision", "family", "lineage_root")
+    for row in rows.select(columns).iter_rows(named=True):
+        verdict = verdicts[row["hub_id"]]
+        payload = {name: row[name] for name in ("family", "lineage_root")} | {"twin": verdict.twin}
+        if verdict.reason is None:
+            judged.append(accept(row, **payload))
+        else:
+            judged.append(refuse(row, verdict.reason, verdict.detail, **payload))
+    return build_frame(judged, VERDICT_PAYLOAD)
+
+
+def _split_models(rows: pl.DataFrame, policy: SplitPolicy) -> pl.DataFrame:
+    """Return CORPUS_SCHEMA of the models that go in."""
+    splits = [assign_split(root, policy) for root in rows["lineage_root"]]
+    family_size = pl.len().over("family").cast(pl.Float64)
+    rows = rows.with_columns(
+        split=pl.Series(splits, dtype=pl.String),
+        weight=family_size.pow(policy.family_exponent - 1.0),
+    )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in CORPUS_SCHEMA.items()).sort(
+        "hub_id"
+    )

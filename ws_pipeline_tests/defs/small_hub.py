@@ -27,7 +27,7 @@ def write_repo(
     hub: Path, family: str, seed: int, *, owner: str = "lab", base_model: str = ""
 ) -> str:
     """Write one repo of two layers; its repo id."""
-    generator = np.random.default_rng([seed, len(family)])
+    generator = np.random.default_rng([seed, *family.encode()])
     name = f"{family}-{seed}"
     folder = hub / owner / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ import pytest
 from ws_pipeline.defs.checks import (
     find_bad_vectors,
     find_bad_verdicts,
-    find_leaks,
     find_unaccounted,
 )
 
@@ -66,12 +65,6 @@ def corpus(**columns: list[str]) -> pl.DataFrame:
         "split": ["train", "train", "test"],
     }
     return pl.DataFrame({**base, **columns})
-
-
-def test_a_lineage_or_a_copy_in_two_splits_is_a_leak() -> None:
-    assert find_leaks(corpus()).is_empty()
-    assert find_leaks(corpus(lineage_root=["x", "y", "x"]))["kind"].to_list() == ["lineage_root"]
-    assert find_leaks(corpus(shard_sha256=["1", "2", "1"]))["kind"].to_list() == ["shard_sha256"]
 
 
 def vectors(values: list[list[float]]) -> pl.DataFrame:

@@ -41,7 +41,7 @@ def test_the_first_refresh_takes_every_repo_to_tokens(
     assert {done[stage, family] for stage in STAGES for family in ("mlp", "cnn")} == {3}
     assert done["corpus/splits", ""] == 6
     ledger = Ledger(store=Store.open(home / "store"))
-    assert ledger.read("mlp")["status"].to_list() == ["tokenised"] * 3
+    assert ledger.read("mlp")["status"].to_list() == ["in_corpus"] * 3
 
 
 def test_what_each_asset_was_made_from_stands_in_its_tags(
@@ -90,7 +90,7 @@ def test_what_changes_and_what_goes_away_moves_its_own_family_alone(refreshed: P
     corpus = store.tables.scan("corpus/splits").collect()
     assert "lab/cnn-2" not in corpus["repo_id"].to_list()
     ledger = Ledger(store=store).read("cnn").sort("repo_id")
-    assert ledger["status"].to_list() == ["tokenised", "tokenised", "deleted"]
+    assert ledger["status"].to_list() == ["in_corpus", "in_corpus", "deleted"]
 
 
 def test_a_repo_that_cannot_go_through_ends_with_its_reason_and_the_rest_goes_on(

@@ -38,12 +38,13 @@ def test_an_unknown_family_is_empty(ledger: Ledger) -> None:
 
 
 def test_the_status_is_the_furthest_stage_that_was_passed(ledger: Ledger) -> None:
-    ledger.write_repos("mlp", repos(*(accept(key(n)) for n in range(5))))
-    ledger.record_verdicts("mlp", "headers", verdicts(*(accept(key(n)) for n in range(1, 5))))
-    ledger.record_verdicts("mlp", "selection", verdicts(*(accept(key(n)) for n in range(2, 5))))
-    ledger.record_verdicts("mlp", "files", verdicts(accept(key(3)), accept(key(4))))
-    ledger.record_verdicts("mlp", "layers", verdicts(accept(key(4))))
-    ledger.record_verdicts("mlp", "shards", verdicts(accept(key(4))))
+    ledger.write_repos("mlp", repos(*(accept(key(n)) for n in range(6))))
+    ledger.record_verdicts("mlp", "headers", verdicts(*(accept(key(n)) for n in range(1, 6))))
+    ledger.record_verdicts("mlp", "selection", verdicts(*(accept(key(n)) for n in range(2, 6))))
+    ledger.record_verdicts("mlp", "files", verdicts(*(accept(key(n)) for n in range(3, 6))))
+    ledger.record_verdicts("mlp", "layers", verdicts(accept(key(4)), accept(key(5))))
+    ledger.record_verdicts("mlp", "shards", verdicts(accept(key(4)), accept(key(5))))
+    ledger.record_verdicts("mlp", "corpus", verdicts(accept(key(5))))
     statuses = {hub_id: status for hub_id, (status, _) in status_of(ledger).items()}
     assert statuses == {
         "id0": "listed",
@@ -51,6 +52,7 @@ def test_the_status_is_the_furthest_stage_that_was_passed(ledger: Ledger) -> Non
         "id2": "selected",
         "id3": "stored",
         "id4": "tokenised",
+        "id5": "in_corpus",
     }
 
 

@@ -87,7 +87,9 @@ def test_identical_files_are_a_proven_edge_from_the_oldest() -> None:
             "parent": "id1",
             "parent_name": "zoo/1",
             "relation": "identical",
+            "evidence": "files",
             "proven": True,
+            "contradiction": "",
         }
     ]
 

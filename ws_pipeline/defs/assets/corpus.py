@@ -1,4 +1,8 @@
-"""The corpus: accepted models of all families, split along their lineage."""
+"""The corpus: which models of all families go in, split along their lineage.
+
+Beside its own table the asset writes `corpus/verdicts` (one row per tokenised model, with the
+reason of each that stays out) and `corpus/lineage` (the edges of the lineage graph).
+"""
 
 from typing import Any
 
@@ -7,44 +11,69 @@ import polars as pl
 
 from ws_pipeline.defs.assets.hub import REPOS
 from ws_pipeline.defs.assets.tokens import SHARDS
+from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.io_managers import table_key
+from ws_pipeline.defs.left_out import count_dropped, left_out_figure, left_out_table
 from ws_pipeline.defs.resources import PolicyResource, StoreResource
-from ws_pipeline.defs.step import Step, count_known, markdown_table
-from ws_pipeline.tokens.corpus import audit_corpus, build_corpus
+from ws_pipeline.defs.step import Step, count_known, count_verdicts, markdown_table
+from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.tokens.audit import count_corpus
+from ws_pipeline.tokens.corpus import Corpus, build_corpus
 
 SPLITS = dg.AssetKey(["corpus", "splits"])
+VERDICTS_TABLE = "corpus/verdicts"
+LINEAGE_TABLE = "corpus/lineage"
+
+_ALL = dg.AllPartitionMapping()
 
 
 @dg.asset(
     key=SPLITS,
     ins={
-        "shards": dg.AssetIn(SHARDS, partition_mapping=dg.AllPartitionMapping()),
-        "repos": dg.AssetIn(REPOS, partition_mapping=dg.AllPartitionMapping()),
+        "shards": dg.AssetIn(SHARDS, partition_mapping=_ALL),
+        "layers": dg.AssetIn(LAYERS, partition_mapping=_ALL),
+        "repos": dg.AssetIn(REPOS, partition_mapping=_ALL),
     },
     group_name="corpus",
     kinds={"polars", "parquet"},
     owners=["team:corpus"],
-    code_version="2",  # a lineage is named by its base
+    code_version="3",  # copies and near copies stay out; shared layers tie lineages
 )
-def splits(
+def splits(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     shards: pl.LazyFrame,
+    layers: pl.LazyFrame,
     repos: pl.LazyFrame,
     store: StoreResource,
     policy: PolicyResource,
 ) -> dg.MaterializeResult[Any]:
     """Lineage-disjoint train, val and test: a base model stays with all that descends from it.
 
-    The split is a hash of the lineage's root, so it does not move when repos are added. The table
-    is kept as an immutable snapshot, whose digest is what a training names.
+    Copies of older models stay out, whatever their names, format or family. The split is a hash of
+    the lineage's root, so it does not move when repos are added. The table is kept as an immutable
+    snapshot, whose digest is what a training names.
     """
     step = Step.begin(context)
-    frame = build_corpus(shards.collect(), repos.collect(), policy.get().splits)
+    chosen = policy.get()
+    corpus = build_corpus(
+        shards.collect(),
+        repos.collect(),
+        layers.select("hub_id", "accepted", "layers").collect(),
+        splits=chosen.splits,
+        policy=chosen.corpus,
+    )
+    frame = corpus.models
     opened = store.open()
     snapshot = opened.snapshots.create(frame)
     num_known = count_known(frame, opened.tables, table_key(SPLITS))
-    audit = audit_corpus(frame)
+    opened.tables.write(VERDICTS_TABLE, corpus.verdicts)
+    opened.tables.write(LINEAGE_TABLE, corpus.edges)
+    ledger = Ledger(store=opened)
+    for family in ledger.families():
+        own = corpus.verdicts.filter(pl.col("family") == family)
+        ledger.record_verdicts(family, "corpus", own)
+    dropped = count_dropped(ledger)
     return step.finish(
         frame,
         config_digest=config_digest(SPLITS, "", policy=policy.recipe),
@@ -57,10 +86,12 @@ def splits(
             "num_models": frame.height,
             "num_lineages": frame["lineage_root"].n_unique(),
             "num_params": int(frame["num_params"].sum() or 0),
-            "num_shared_lineages": audit.num_shared_lineages,
-            "num_shared_shards": audit.num_shared_shards,
+            **count_verdicts(corpus.verdicts),
             "splits": dg.MetadataValue.md(_splits_table(frame)),
-            "licences": dg.MetadataValue.md(_licences_table(audit.counts)),
+            "licences": dg.MetadataValue.md(_licences_table(count_corpus(frame))),
+            "lineage": dg.MetadataValue.md(_lineage_table(corpus)),
+            "left_out": dg.MetadataValue.md(left_out_table(dropped)),
+            "left_out_figure": dg.MetadataValue.md(left_out_figure(dropped)),
         },
     )
 
@@ -81,3 +112,10 @@ def _licences_table(counts: pl.DataFrame) -> str:
         .sort("models", descending=True)
         .with_columns(pl.col("licence").replace("", "none stated"))
     )
+
+
+def _lineage_table(corpus: Corpus) -> str:
+    """Edges by what they rest on and what speaks against them."""
+    columns = ["evidence", "relation", "contradiction"]
+    counts = corpus.edges.group_by(columns).agg(edges=pl.len()).sort(columns)
+    return markdown_table(counts)

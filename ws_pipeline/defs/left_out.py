@@ -1,0 +1,95 @@
+"""What did not go in: counted from the ledger, and shown in Dagster. Reads the ledger's tables.
+
+Belongs here: counts by stage and reason, their table with bars and their picture as Markdown. Does
+not: the HTML report's figure (:mod:`ws_pipeline.evaluation.bar_plots`).
+"""
+
+import base64
+import io
+
+import polars as pl
+
+from ws_pipeline.defs.step import markdown_table
+from ws_pipeline.hub.ledger import STAGES, Ledger
+
+BAR_CHARACTERS = 24
+MAX_BARS = 20
+"""Reasons drawn, the most frequent ones; the table has all of them."""
+
+NOTHING = "nothing was left out"
+
+DROPPED_COLUMNS = {"stage": pl.String, "reason": pl.String, "num_repos": pl.Int64}
+
+
+def count_dropped(ledger: Ledger) -> pl.DataFrame:
+    """Repos that did not go through, by the stage that refused them and the reason."""
+    rows = refused_repos(ledger)
+    return (
+        rows.group_by("stage", "reason")
+        .agg(num_repos=pl.len().cast(pl.Int64))
+        .sort("stage", "reason")
+        .select(pl.col(name).cast(dtype) for name, dtype in DROPPED_COLUMNS.items())
+    )
+
+
+def refused_repos(ledger: Ledger) -> pl.DataFrame:
+    """One row per repo that did not go through: family, repo_id, stage, status, reason, detail."""
+    columns = ("family", "repo_id", "stage", "status", "reason", "detail")
+    empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    frames = [_refused_of(ledger, family).select(columns) for family in ledger.families()]
+    return pl.concat([empty, *frames]).sort("family", "repo_id")
+
+
+def _refused_of(ledger: Ledger, family: str) -> pl.DataFrame:
+    """A family's refused repos with the stage whose verdict it was; `repos` for the crawl's own."""
+    verdicts = pl.concat(
+        ledger.read_verdicts(family, stage)
+        .filter(~pl.col("accepted"))
+        .select("hub_id", "revision", stage=pl.lit(stage))
+        for stage in STAGES
+    ).unique(["hub_id", "revision"], keep="first", maintain_order=True)
+    return (
+        ledger.read(family)
+        .filter(pl.col("reason") != "")
+        .join(verdicts, on=["hub_id", "revision"], how="left")
+        .with_columns(pl.col("stage").fill_null("repos"))
+    )
+
+
+def left_out_table(dropped: pl.DataFrame) -> str:
+    """Stage, reason, count and a bar, most first, as Markdown.
+
+    Args:
+        dropped: ``stage``, ``reason``, ``num_repos``.
+    """
+    if dropped.is_empty():
+        return NOTHING
+    ordered = dropped.sort("num_repos", "stage", "reason", descending=[True, False, False])
+    most = int(ordered["num_repos"][0])
+    bars = ["█" * max(1, round(BAR_CHARACTERS * n / most)) for n in ordered["num_repos"]]
+    total = int(ordered["num_repos"].sum())
+    share = [f"{n / total:.0%}" for n in ordered["num_repos"]]
+    shown = ordered.select("stage", "reason", repos="num_repos", share=pl.Series(share))
+    return markdown_table(shown.with_columns(pl.Series("", bars)))
+
+
+def left_out_figure(dropped: pl.DataFrame) -> str:
+    """The same as a bar chart: a PNG inside a Markdown image, about 20 kB."""
+    if dropped.is_empty():
+        return NOTHING
+    from matplotlib.figure import Figure
+
+    ordered = dropped.sort("num_repos", "stage", "reason", descending=[True, False, False])
+    shown = ordered.head(MAX_BARS)
+    figure = Figure(figsize=(7.0, 1.0 + 0.3 * shown.height), layout="constrained")
+    axes = figure.subplots()
+    labels = [f"{stage}: {reason}" for stage, reason in shown.select("stage", "reason").rows()]
+    bars = axes.barh(labels, shown["num_repos"].to_list(), color="#0072b2")
+    axes.bar_label(bars, padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel("repos")
+    axes.set_title("Left out, by stage and reason")
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return f"![left out](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
