@@ -190,5 +190,5 @@ def test_any_names_and_shapes_get_roles_and_consistent_partners(shapes: dict[str
 
 
 def test_case_and_separators_of_names_do_not_matter() -> None:
-    assert match_rule("Encoder/LayerNorm/Scale", 1, False) is Role.NORM_SCALE
-    assert match_rule("onnx::MatMul_309", 2, False) is Role.LINEAR
+    assert match_rule("Encoder/LayerNorm/Scale", (4,), False) is Role.NORM_SCALE
+    assert match_rule("onnx::MatMul_309", (4, 4), False) is Role.LINEAR
