@@ -1,0 +1,6 @@
+"""Permutation symmetry: reorderings of hidden units that leave a network's function as it is.
+
+``groups`` says what shares one permutation, ``finding`` decides it for a model from names, shapes
+and config, ``permutation`` draws, applies and inverts, ``alignment`` fits one model to another. The
+wirings themselves are in ``chains``, ``residual_networks`` and ``transformers``. No I/O, no torch.
+"""
