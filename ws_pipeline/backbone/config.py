@@ -23,6 +23,9 @@ Layout = Literal["dense", "sliced"]
 Precision = Literal["auto", "fp32", "bf16"]
 """``auto`` takes bf16 where the device has the instructions."""
 
+EMBEDDING_VERSION = "2"
+"""Raise it when the same backbone would give another vector: stored ones are then made again."""
+
 MAX_TOKEN_SIZE = 65_536
 MAX_WIDTH = 16_384
 MAX_LAYERS = 128
