@@ -21,7 +21,7 @@ from ws_pipeline.backbone.evaluate import reconstruct_models
 from ws_pipeline.backbone.figures import draw_errors_by_role, draw_latent_map, draw_losses
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.loop import TrainingLoop
-from ws_pipeline.backbone.model import num_parameters
+from ws_pipeline.backbone.model import Backbone, num_parameters
 from ws_pipeline.backbone.pipes import DagsterReport
 from ws_pipeline.backbone.progress import ProgressBar
 from ws_pipeline.backbone.publication import TrainingResult, publish_model
@@ -70,7 +70,7 @@ class Attempt:
             job,
             accelerator=accelerator,
             train=self._train_batches(accelerator),
-            val=self._val_batches() if self.is_main else [],
+            val=self._val_batches(accelerator),
             checkpoints=self.checkpoints,
             observers=[self.progress, report],
             stop=stop,
@@ -91,9 +91,12 @@ class Attempt:
                 self.tracker.close(status)
         return finished
 
-    def conclude(self) -> TrainingResult:
-        """Measure the final model, draw, publish; on the main process only."""
-        backbone = self.loop.backbone.eval()
+    def conclude(self) -> TrainingResult | None:
+        """Measure the final model, draw, publish; None on all processes but the main one."""
+        backbone = self.loop.finished_backbone().eval()
+        return self._publish(backbone) if self.is_main else None
+
+    def _publish(self, backbone: Backbone) -> TrainingResult:
         metrics = last_values(self.loop)
         figures = {"loss": draw_losses(self.loop.history.points)}
         held_out = within_budget(self._split("val"))
@@ -137,8 +140,8 @@ class Attempt:
             num_processes=accelerator.num_processes,
         )
 
-    def _val_batches(self) -> list[Batch]:
-        """Return the validation windows, held in memory; none without a validation split."""
+    def _val_batches(self, accelerator: Accelerator) -> list[Batch]:
+        """Return this process's validation windows, in memory; none without a validation split."""
         rows, config = self._split("val"), self.job.training
         if not rows.height:
             return []
@@ -150,6 +153,8 @@ class Attempt:
             batch_size=config.batch_size,
             num_steps=config.num_validation_batches,
             seed=config.seed + VALIDATION_SEED,
+            rank=accelerator.process_index,
+            num_processes=accelerator.num_processes,
             cache_bytes=0,
         )
         return [windows[step] for step in range(len(windows))]
@@ -191,7 +196,7 @@ class Attempt:
             "num_models": dict(counts.rows()),
             "metrics": dict(metrics),
             "seconds": time.monotonic() - self.began,
-            "tokens_per_second": loop.tokens_per_second,
+            "tokens_per_second": loop.throughput.tokens_per_second,
             "precision": loop.precision,
             "device": loop.device.type,
         }

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ws_pipeline.backbone.parallel import like, whole
 from ws_pipeline.errors import NoSpaceError
 from ws_pipeline.storage.objects import file_sha256
 
@@ -46,6 +48,44 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingState:
+    """Everything of model and optimiser, whole and on the CPU.
+
+    Attributes:
+        model: Weights by name.
+        optimizer: Its tensors by ``index.kind``, the parameter's index in the groups.
+        groups: Of the optimiser, as JSON values.
+    """
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    groups: list[dict[str, Any]]
+
+    @classmethod
+    def collect(
+        cls, model: nn.Module, optimizer: torch.optim.Optimizer, *, main: bool = True
+    ) -> "TrainingState":
+        """Take the state; a collective where it is sharded, tensor by tensor.
+
+        Args:
+            model: The model.
+            optimizer: Its optimiser.
+            main: Whether this process keeps what it takes.
+        """
+        content = optimizer.state_dict()
+        tensors = {
+            f"{index}.{name}": value
+            for index, state in content["state"].items()
+            for name, value in state.items()
+        }
+        return cls(
+            model=_gather(model.state_dict(), keep=main),
+            optimizer=_gather(tensors, keep=main),
+            groups=content["param_groups"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointFolder:
     """The checkpoints of one run folder.
 
@@ -58,13 +98,7 @@ class CheckpointFolder:
     job_digest: str
 
     def save(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        step: int,
-        values: dict[str, Any],
-        keep: int,
+        self, state: TrainingState, *, step: int, values: dict[str, Any], keep: int
     ) -> Checkpoint:
         """Write and publish a checkpoint, then prune all but the newest `keep`.
 
@@ -76,7 +110,7 @@ class CheckpointFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             staging.mkdir(parents=True)
-            _write_state(staging, model, optimizer)
+            _write_state(staging, state)
             _write_json(staging / "state.json", values)
             content = {"step": step, "job_digest": self.job_digest, "files": _digests(staging)}
             _write_json(staging / MANIFEST, content)
@@ -118,16 +152,19 @@ class CheckpointFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def load_checkpoint(
-    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Put model, optimiser and the global random state back, bit for bit."""
+def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Put the weights back; the model is still whole."""
     model.load_state_dict(load_file(checkpoint.folder / "model.safetensors"), strict=True)
+
+
+def load_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
+    """Put optimiser and the global random state back, bit for bit, sharded like its weights."""
     groups = json.loads((checkpoint.folder / "optimizer.json").read_text(encoding="utf-8"))
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in load_file(checkpoint.folder / "optimizer.safetensors").items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
+        state.setdefault(int(index), {})[name] = like(tensor, parameters[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     random_state = load_file(checkpoint.folder / "random.safetensors")
     torch.set_rng_state(random_state["cpu"])
@@ -146,29 +183,29 @@ def publish_folder(staging: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def _write_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write tensors; the optimiser's are named by parameter index and kind.
+def _write_state(folder: Path, state: TrainingState) -> None:
+    """Write tensors as safetensors and the rest as JSON.
 
     Training draws from generators that are pure functions of (seed, step, rank), so the global
     random state decides nothing of ours; it is kept for what a library may draw.
     """
-    save_file(_contiguous(model.state_dict()), folder / "model.safetensors")
-    content = optimizer.state_dict()
-    tensors = {
-        f"{index}.{name}": value
-        for index, state in content["state"].items()
-        for name, value in state.items()
-    }
-    save_file(_contiguous(tensors), folder / "optimizer.safetensors")
-    _write_json(folder / "optimizer.json", content["param_groups"])
+    save_file(state.model, folder / "model.safetensors")
+    save_file(state.optimizer, folder / "optimizer.safetensors")
+    _write_json(folder / "optimizer.json", state.groups)
     random_state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random_state["cuda"] = torch.cuda.get_rng_state()
     save_file(random_state, folder / "random.safetensors")
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+def _gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Make tensors whole one after the other, so that one at a time is whole on the device."""
+    kept = {}
+    for name, tensor in tensors.items():
+        complete = whole(tensor)
+        if keep:
+            kept[name] = complete.cpu().contiguous()
+    return kept
 
 
 def _write_json(path: Path, value: object) -> None:

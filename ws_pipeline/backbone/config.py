@@ -23,6 +23,15 @@ Layout = Literal["dense", "sliced"]
 Precision = Literal["auto", "fp32", "bf16"]
 """``auto`` takes bf16 where the device has the instructions."""
 
+EMBEDDING_VERSION = "2"
+"""Raise it when the same backbone would give another vector: stored ones are then made again."""
+
+Schedule = Literal["one_cycle", "cosine"]
+"""How the learning rate goes over the steps; see ``optimizer``."""
+
+Sharding = Literal["none", "fsdp2"]
+"""Whether each process holds all weights and optimiser state, or its share of them."""
+
 MAX_TOKEN_SIZE = 65_536
 MAX_WIDTH = 16_384
 MAX_LAYERS = 128
@@ -52,7 +61,7 @@ class BackboneConfig:
         normalization: What the encoder sees tokens normalised by; the paper's is `none`.
         layout: The token layout that the backbone is trained on.
         use_scale: Whether the encoder sees what the normalisation removed, and gives it back.
-        max_positions: Rows of each table of the `learned` code; unused by the others.
+        max_positions: Rows of the tables of the `learned` code; unused by the others.
         window_size: Tokens of the windows that it was trained on; the trainer fills it in, so that
             a saved backbone knows. 0 before training.
     """
@@ -153,16 +162,23 @@ class TrainingConfig:
         num_steps: Optimiser steps.
         batch_size: Windows in one step, over all processes together.
         window_size: Tokens in one window.
-        learning_rate: Peak of the one-cycle schedule.
+        accumulation: Parts that a process cuts its share of a step into, for memory's sake. The
+            step is the same to rounding, but that the contrastive term's negatives and a
+            normalisation by batch see one part at a time.
+        learning_rate: Peak of the schedule.
+        schedule: Its shape.
         warmup_fraction: Share of the steps that rise to the peak (`pct_start`).
         weight_decay: Of AdamW, on matrices only.
         betas: Of AdamW.
         grad_clip: Largest gradient norm; without it the loss spikes near the peak.
         seed: Of initial weights, windows and views.
         precision: Of matrix products; weights and optimiser state are float32 in any case.
+        compile: Whether `torch.compile` makes kernels of the blocks; needs a C++ compiler on a CPU.
+        sharding: `fsdp2` for a model whose optimiser state does not fit beside its activations.
         log_every: Steps between metric points.
         evaluate_every: Steps between evaluations on the validation split.
         num_validation_batches: Batches of one such evaluation.
+        patience: Evaluations in a row without a better loss that end the training; 0 is never.
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: Complete checkpoints that are kept.
     """
@@ -170,16 +186,21 @@ class TrainingConfig:
     num_steps: int = 1_000
     batch_size: int = 32
     window_size: int = 64
+    accumulation: int = 1
     learning_rate: float = 1e-3
+    schedule: Schedule = "one_cycle"
     warmup_fraction: float = 0.3
     weight_decay: float = 3e-9
     betas: tuple[float, float] = (0.9, 0.999)
     grad_clip: float = 1.0
     seed: int = 0
     precision: Precision = "auto"
+    compile: bool = False
+    sharding: Sharding = "none"
     log_every: int = 10
     evaluate_every: int = 100
     num_validation_batches: int = 4
+    patience: int = 0
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
 
@@ -187,13 +208,17 @@ class TrainingConfig:
         """Check bounds; ConfigError names the field, its bound and the value."""
         check_range(self, "num_steps", 1, MAX_STEPS)
         check_range(self, "batch_size", 1, MAX_BATCH)
+        check_range(self, "accumulation", 1, self.batch_size)
         check_range(self, "window_size", 1, MAX_WINDOW)
         check_range(self, "learning_rate", 0.0, 10.0)
         check_range(self, "warmup_fraction", 0.0, 1.0)
         check_range(self, "weight_decay", 0.0, 10.0)
         check_range(self, "grad_clip", 1e-6, 1e9)
         check_range(self, "seed", 0, MAX_SEED)
+        check_range(self, "patience", 0, MAX_STEPS)
         check_choice(self, "precision", get_args(Precision))
+        check_choice(self, "schedule", get_args(Schedule))
+        check_choice(self, "sharding", get_args(Sharding))
         for name in ("log_every", "evaluate_every", "checkpoint_every"):
             check_range(self, name, 1, MAX_STEPS)
         check_range(self, "num_validation_batches", 1, MAX_BATCH)

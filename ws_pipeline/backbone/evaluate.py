@@ -14,12 +14,16 @@ import polars as pl
 import torch
 
 from ws_pipeline.backbone.devices import autocast, choose_precision
-from ws_pipeline.backbone.embed import choose_window, layout_of
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import ScaledTokens, denormalize, scale_from_features
-from ws_pipeline.backbone.sweep import SweptBatch, SweptModel, sweep_models
+from ws_pipeline.backbone.sweep import (
+    SweptBatch,
+    SweptModel,
+    choose_window,
+    open_models,
+    sweep_models,
+)
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.windows import ModelTokens
 
 RECONSTRUCTION_SCHEMA: dict[str, pl.DataType] = {
     "hub_id": pl.String(),
@@ -56,8 +60,7 @@ def reconstruct_models(
     """
     window, halo = choose_window(backbone, window, halo)
     rows = corpus_rows.to_dicts()
-    layout = layout_of(backbone)
-    models = (ModelTokens.open(store, row, layout) for row in rows)
+    models = open_models(backbone, store, rows)
     errors = layer_errors(
         backbone, models, [row["layers"] for row in rows], window=window, halo=halo
     )

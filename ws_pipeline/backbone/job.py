@@ -23,7 +23,7 @@ from ws_pipeline.backbone.config import (
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.tokens.layout import TokenLayout
 
-TRAINER_VERSION = "1"
+TRAINER_VERSION = "2"
 """Raise it when the same job would give other weights: existing models are then made again."""
 
 MAX_PROCESSES = 65_536
@@ -79,10 +79,16 @@ class TrainJob:
             ConfigError: With the field, its bound and the value that came.
         """
         check_range(self, "num_processes", 1, MAX_PROCESSES)
-        if self.training.batch_size % self.num_processes:
+        parts = self.num_processes * self.training.accumulation
+        if self.training.batch_size % parts:
             raise ConfigError(
-                "TrainJob: training.batch_size must be a multiple of num_processes = "
-                f"{self.num_processes}, got {self.training.batch_size}"
+                "TrainJob: training.batch_size must be a multiple of num_processes * accumulation ="
+                f" {self.num_processes} * {self.training.accumulation}, "
+                f"got {self.training.batch_size}"
+            )
+        if self.training.sharding != "none" and self.num_processes == 1:
+            raise ConfigError(
+                "TrainJob: training.sharding = 'fsdp2' needs num_processes of at least 2, got 1"
             )
         if (self.layout.kind, self.layout.token_size) != (
             self.backbone.layout,

@@ -7,7 +7,6 @@ resumed run is the undisturbed one, bit for bit on CPU.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,14 +21,23 @@ from ws_pipeline.backbone.batches import (
     num_real_tokens,
     to_windows,
 )
-from ws_pipeline.backbone.checkpoints import CheckpointFolder, load_checkpoint
+from ws_pipeline.backbone.checkpoints import (
+    Checkpoint,
+    CheckpointFolder,
+    TrainingState,
+    load_model,
+    load_optimizer,
+)
 from ws_pipeline.backbone.config import Precision
 from ws_pipeline.backbone.devices import autocast, choose_precision
 from ws_pipeline.backbone.history import History, Observer
 from ws_pipeline.backbone.job import TrainJob
-from ws_pipeline.backbone.loss import Losses, backbone_loss
+from ws_pipeline.backbone.loss import Counts, Losses, Windows, backbone_loss, split_windows
 from ws_pipeline.backbone.model import Backbone
-from ws_pipeline.backbone.optimizer import build_optimizer, one_cycle, set_learning_rate
+from ws_pipeline.backbone.optimizer import build_optimizer, learning_rate, set_learning_rate
+from ws_pipeline.backbone.parallel import shard_backbone, sum_later, whole, whole_backbone
+from ws_pipeline.backbone.throughput import Throughput, flops_per_token, measure_matmul_rate
+from ws_pipeline.backbone.validation import RECONSTRUCTION, Patience, evaluate_windows
 from ws_pipeline.backbone.views import augment_windows, make_views, step_generator
 from ws_pipeline.errors import TrainingError
 
@@ -45,14 +53,10 @@ class Progress:
         step: Optimiser steps done, over all attempts.
         recent: Losses and gradient norm of each step since the last metric point; a scalar is
             fetched from the device at metric points only.
-        num_tokens: Real tokens this process trained on in this attempt.
-        seconds: Wall time of this attempt's training steps, without evaluation and checkpoints.
     """
 
     step: int = 0
     recent: list[Tensor] = field(default_factory=list)
-    num_tokens: int = 0
-    seconds: float = 0.0
 
 
 class TrainingLoop:
@@ -62,7 +66,7 @@ class TrainingLoop:
         job: What to train.
         accelerator: Where, and with how many others.
         train: Batches by step, this process's share of each.
-        val: Batches of the validation split, all of each; may be empty.
+        val: Batches of the validation split, this process's share of each; may be empty.
         checkpoints: Where to save to and resume from.
         observers: Told on the main process.
         stop: Asked after steps; true ends the attempt with a checkpoint.
@@ -89,31 +93,27 @@ class TrainingLoop:
         self.stop = stop
         self.precision: Precision = choose_precision(self.config.precision, self.device)
         self.progress = Progress()
-        generator = torch.Generator().manual_seed(self.config.seed)
-        backbone = dataclasses.replace(job.backbone, window_size=job.training.window_size)
-        self.backbone = Backbone(backbone, generator=generator).to(self.device)
-        if self.backbone.project is not None and job.loss.contrastive_weight == 0.0:
-            self.backbone.project.requires_grad_(requires_grad=False)  # DDP waits for all gradients
+        self.patience = Patience(limit=self.config.patience)
+        self.num_views = 2 if job.loss.contrastive_weight > 0.0 else 1
+        self.throughput = self._build_throughput()
+        checkpoint = checkpoints.newest()
+        self.backbone = self._build_backbone(checkpoint)
+        self.model: nn.Module = self.backbone
+        if self.config.sharding == "none":
+            self.model = accelerator.prepare_model(self.backbone)
         self.optimizer = build_optimizer(self.backbone, self.config)
-        self._resume()
+        if checkpoint is not None:
+            self._resume(checkpoint)
         self.history = History(checkpoints.out_dir, step=self.progress.step, main=self.is_main)
         self.observers: list[Observer] = [self.history, *observers]
-        self.model: nn.Module = accelerator.prepare_model(self.backbone)
 
     @property
     def is_main(self) -> bool:
         """Whether this process reports and writes."""
         return bool(self.accelerator.is_main_process)
 
-    @property
-    def tokens_per_second(self) -> float:
-        """Real tokens per second of all processes, while training steps ran."""
-        progress = self.progress
-        speed = progress.num_tokens / progress.seconds if progress.seconds else 0.0
-        return speed * float(self.accelerator.num_processes)
-
     def run(self) -> bool:
-        """Train to the end.
+        """Train to the end, or until patience is over.
 
         Returns:
             False if it was asked to stop before; a checkpoint is there then.
@@ -123,93 +123,148 @@ class TrainingLoop:
         """
         self.model.train()
         num_steps = self.config.num_steps
+        if self.patience.is_over:
+            return True
         for batch in iterate_batches(self.train, self.progress.step, num_steps):
+            self.throughput.start()
             self._step(batch)
             step = self.progress.step
             stopping = self._is_stopping()
-            if metrics := self._due_metrics():
-                self._tell(metrics)
-            if stopping or step == num_steps or step % self.config.checkpoint_every == 0:
+            metrics = self._due_metrics()
+            self._tell(metrics)
+            self.throughput.pause()
+            ending = step == num_steps or self.patience.is_over
+            if stopping or ending or step % self.config.checkpoint_every == 0:
                 self.save()
-            if stopping and step < num_steps:
+            if ending:
+                return True
+            if stopping:
                 return False
         return True
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Return the losses on the clean validation windows; nothing without any."""
-        if not self.val:
-            return {}
-        self.backbone.eval()
-        totals, weight = torch.zeros(len(LOSS_NAMES), dtype=torch.float64), 0
-        for batch in self.val:
-            clean = to_windows(batch, self.device)
-            with autocast(self.precision, self.device):
-                output = self.backbone(*clean)
-            count = num_real_tokens(batch)
-            totals += count * self._numbers(backbone_loss(output, clean, self.job.loss)).cpu()
-            weight += count
-        self.backbone.train()
-        values = dict(zip(LOSS_NAMES, (totals / max(weight, 1)).tolist(), strict=True))
-        return {f"val/{name}": values[name] for name in ("loss_reconstruction", "loss_scale")}
+        return evaluate_windows(
+            self.backbone,
+            self.val,
+            self.job.loss,
+            accelerator=self.accelerator,
+            precision=self.precision,
+        )
+
+    def finished_backbone(self) -> Backbone:
+        """Return the backbone with all its weights, on the main process; all have to ask."""
+        return whole_backbone(self.backbone, main=self.is_main)
 
     def save(self) -> None:
         """Write a checkpoint; the other processes wait."""
         recent = self._shared(self.progress.recent)
         self._require_finite(recent)  # a checkpoint of NaN could never be trained out of
+        sharded = self.config.sharding != "none"
+        if self.is_main or sharded:
+            state = TrainingState.collect(self.backbone, self.optimizer, main=self.is_main)
         if self.is_main:
             self.history.sync()
+            values = {
+                "recent": recent.tolist() if recent is not None else [],
+                "best": self.patience.best,
+                "num_worse": self.patience.num_worse,
+            }
             self.checkpoints.save(
-                self.backbone,
-                self.optimizer,
-                step=self.progress.step,
-                values={"recent": recent.tolist() if recent is not None else []},
-                keep=self.config.keep_checkpoints,
+                state, step=self.progress.step, values=values, keep=self.config.keep_checkpoints
             )
         self.accelerator.wait_for_everyone()
 
-    def _resume(self) -> None:
-        checkpoint = self.checkpoints.newest()
-        if checkpoint is None:
-            return
-        load_checkpoint(checkpoint, self.backbone, self.optimizer)
+    def _build_backbone(self, checkpoint: Checkpoint | None) -> Backbone:
+        """Build the model, with the checkpoint's weights if there is one, compiled and sharded."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        config = dataclasses.replace(self.job.backbone, window_size=self.config.window_size)
+        backbone = Backbone(config, generator=generator)
+        if checkpoint is not None:
+            load_model(checkpoint, backbone)
+        backbone = backbone.to(self.device)
+        if backbone.project is not None and self.num_views == 1:
+            backbone.project.requires_grad_(requires_grad=False)  # DDP waits for all gradients
+        if self.config.compile:
+            for stack in (backbone.encoder, backbone.decoder):
+                for block in stack.blocks:
+                    block.compile()  # all blocks are one shape, so one compilation serves them
+        if self.config.sharding == "fsdp2":
+            shard_backbone(backbone)
+        return backbone
+
+    def _build_throughput(self) -> Throughput:
+        flops = flops_per_token(self.job.backbone, self.config.window_size)
+        rate = measure_matmul_rate(self.device, self.precision) if self.is_main else 1.0
+        return Throughput(
+            flops_per_token=self.num_views * flops,
+            matmul_rate=rate * self.accelerator.num_processes,
+        )
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        load_optimizer(checkpoint, self.optimizer)
         self.progress.step = checkpoint.step
-        rows = torch.tensor(checkpoint.values["recent"], dtype=torch.float64, device=self.device)
+        values = checkpoint.values
+        rows = torch.tensor(values["recent"], dtype=torch.float64, device=self.device)
         self.progress.recent = list(rows)
+        self.patience.best, self.patience.num_worse = values["best"], values["num_worse"]
 
     def _step(self, batch: Batch) -> None:
         """Do one optimiser step."""
-        began = time.perf_counter()
         step, config = self.progress.step, self.config
         rank = self.accelerator.process_index
         generator = step_generator(config.seed, step, rank, device=self.device)
         clean = to_windows(batch, self.device)
         clean = augment_windows(clean, self.job.views, generator=generator)
         views = make_views(clean, self.job.views, self.job.loss, generator=generator)
-        with autocast(self.precision, self.device):
-            output = self.model(*views)
-        losses = backbone_loss(output, clean, self.job.loss)
-        self.accelerator.backward(losses.total)
+        counts = self._count(clean)
+        parts = config.accumulation
+        pairs = zip(
+            split_windows(clean, parts), split_windows(views, parts, self.num_views), strict=True
+        )
+        losses = [
+            self._accumulate(part, view, counts, last=index == parts - 1)
+            for index, (part, view) in enumerate(pairs)
+        ]
         norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), config.grad_clip)
-        set_learning_rate(self.optimizer, one_cycle(step, config))
+        set_learning_rate(self.optimizer, learning_rate(step, config))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.progress.recent.append(
-            torch.cat((self._numbers(losses), norm.detach().double()[None]))
-        )
+        row = (torch.stack(losses).sum(dim=0), whole(norm).double()[None])
+        self.progress.recent.append(torch.cat(row))
         self.progress.step = step + 1
-        self.progress.num_tokens += num_real_tokens(batch)
-        self.progress.seconds += time.perf_counter() - began
+        self.throughput.num_tokens += num_real_tokens(batch) * self.accelerator.num_processes
+
+    def _accumulate(self, clean: Windows, views: Windows, counts: Counts, *, last: bool) -> Tensor:
+        """Add the gradient of one part of a step; returns its losses as one row."""
+        with sum_later(self.model, last=last):
+            with autocast(self.precision, self.device):
+                output = self.model(*views)
+            losses = backbone_loss(output, clean, self.job.loss, counts=counts)
+            self.accelerator.backward(losses.total)
+        return self._numbers(losses)
+
+    def _count(self, clean: Windows) -> Counts:
+        """Count the step's real weights and tokens over all processes."""
+        own = Counts.of(clean)
+        both = torch.stack([own.num_weights, own.num_tokens]).double()
+        if self.accelerator.num_processes > 1:
+            both = self.accelerator.reduce(both, reduction="mean")
+        return Counts(both[0].float(), both[1].float(), self.config.accumulation)
 
     def _due_metrics(self) -> dict[str, float]:
-        """Return the metrics that are due after this step."""
+        """Return the metrics that are due after this step; the same on every process."""
         step, config = self.progress.step, self.config
         last = step == config.num_steps
         values: dict[str, float] = {}
         if last or step % config.log_every == 0:
             values |= self._average_recent()
-        if self.is_main and (last or step % config.evaluate_every == 0):
-            values |= self.evaluate()
+        if last or step % config.evaluate_every == 0:
+            self.throughput.pause()
+            found = self.evaluate()
+            values |= found
+            if RECONSTRUCTION in found:
+                self.patience.see(found[RECONSTRUCTION])
         return values
 
     def _average_recent(self) -> dict[str, float]:
@@ -220,9 +275,8 @@ class TrainingLoop:
         self.progress.recent = []
         names = [f"train/{name}" for name in (*LOSS_NAMES, "grad_norm")]
         values = dict(zip(names, recent.mean(dim=0).tolist(), strict=True))
-        values["train/learning_rate"] = one_cycle(self.progress.step - 1, self.config)
-        values["train/tokens_per_second"] = self.tokens_per_second
-        return values
+        values["train/learning_rate"] = learning_rate(self.progress.step - 1, self.config)
+        return values | self.throughput.metrics()
 
     def _shared(self, rows: Sequence[Tensor]) -> Tensor | None:
         """Average rows over the processes; ``(steps, values)``."""
@@ -252,6 +306,6 @@ class TrainingLoop:
         return bool(self.accelerator.reduce(flag, reduction="sum").item())
 
     def _tell(self, values: dict[str, float]) -> None:
-        if self.is_main:
+        if values and self.is_main:
             for observer in self.observers:
                 observer.metrics(self.progress.step, values)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from ws_pipeline.backbone.config import LossConfig
 from ws_pipeline.backbone.model import BackboneOutput
 from ws_pipeline.backbone.normalization import ScaledTokens, normalize
+from ws_pipeline.backbone.parallel import gather_rows
 
 
 class Windows(NamedTuple):
@@ -32,6 +33,40 @@ class Windows(NamedTuple):
     scale: Tensor
 
 
+def split_windows(windows: Windows, num_parts: int, num_views: int = 1) -> list[Windows]:
+    """Cut a batch into equal parts; each view of a part follows the other, as in the batch."""
+    if num_parts == 1:
+        return [windows]
+    size = windows.tokens.shape[0] // num_views
+    parts = []
+    for rows in torch.arange(size).chunk(num_parts):
+        index = torch.cat([rows + view * size for view in range(num_views)])
+        parts.append(Windows(*(tensor[index] for tensor in windows)))
+    return parts
+
+
+class Counts(NamedTuple):
+    """What the means of a step are taken over, where a batch is only a part of it.
+
+    With these, losses and gradients summed over parts and averaged over processes are those of the
+    whole step, however unevenly its padding falls.
+
+    Attributes:
+        num_weights: Real weights of the step, divided by the number of processes.
+        num_tokens: Real tokens of the step, likewise.
+        num_parts: Parts that this process sums over.
+    """
+
+    num_weights: Tensor
+    num_tokens: Tensor
+    num_parts: int
+
+    @classmethod
+    def of(cls, clean: Windows) -> "Counts":
+        """Return those of a batch that is the whole step."""
+        return cls(clean.mask.sum(), clean.mask.any(dim=-1).sum(), 1)
+
+
 class Losses(NamedTuple):
     """The sum and its parts, scalars; a part that is switched off is zero."""
 
@@ -41,7 +76,9 @@ class Losses(NamedTuple):
     scale: Tensor
 
 
-def backbone_loss(output: BackboneOutput, clean: Windows, config: LossConfig) -> Losses:
+def backbone_loss(
+    output: BackboneOutput, clean: Windows, config: LossConfig, *, counts: Counts | None = None
+) -> Losses:
     """Combine the losses of one batch.
 
     Args:
@@ -49,23 +86,27 @@ def backbone_loss(output: BackboneOutput, clean: Windows, config: LossConfig) ->
             with two, the contrastive term pairs them.
         clean: The windows that the views were made from.
         config: Weights of the terms.
+        counts: Of the step that the batch is a part of; None where it is all of it.
     """
     batch = clean.tokens.shape[0]
     num_views = output.latents.shape[0] // batch
+    counts = counts or Counts.of(clean)
     targets = Windows(*(torch.cat([part] * num_views) for part in clean))
     contrastive = clean.tokens.new_zeros(())
     if num_views == 2 and config.contrastive_weight > 0.0 and output.projection is not None:
         first, second = output.projection[:batch], output.projection[batch:]
         contrastive = nt_xent_loss(first, second, temperature=config.temperature)
-    reconstruction = reconstruction_loss(output.prediction, targets, config)
-    scale = scale_loss(output, targets)
+        contrastive = contrastive / counts.num_parts
+    errors = reconstruction_errors(output.prediction, targets, config)
+    reconstruction = errors / (num_views * counts.num_weights).clamp(min=1)
+    scale = scale_errors(output, targets) / (num_views * counts.num_tokens).clamp(min=1)
     weight = config.contrastive_weight
     total = (1.0 - weight) * reconstruction + weight * contrastive + config.scale_weight * scale
     return Losses(total, reconstruction, contrastive, scale)
 
 
-def reconstruction_loss(prediction: ScaledTokens, clean: Windows, config: LossConfig) -> Tensor:
-    """Mean squared error over real weights, in units of `config.normalization`.
+def reconstruction_errors(prediction: ScaledTokens, clean: Windows, config: LossConfig) -> Tensor:
+    """Sum of squared errors over real weights, in units of `config.normalization`.
 
     The prediction's own units are those of the view that the encoder saw. Errors are taken there
     and carried over by the ratio of the two standard deviations, since true weights of quiet layers
@@ -73,8 +114,7 @@ def reconstruction_loss(prediction: ScaledTokens, clean: Windows, config: LossCo
     """
     errors = normalized_errors(prediction, clean)
     unit = normalize(clean.tokens, clean.mask, clean.scale, config.normalization)
-    errors = errors * (prediction.std / unit.std)
-    return errors.square().sum() / clean.mask.sum().clamp(min=1)
+    return (errors * (prediction.std / unit.std)).square().sum()
 
 
 def normalized_errors(prediction: ScaledTokens, clean: Windows) -> Tensor:
@@ -83,24 +123,28 @@ def normalized_errors(prediction: ScaledTokens, clean: Windows) -> Tensor:
     return (prediction.tokens - target).masked_fill(~clean.mask, 0.0)
 
 
-def scale_loss(output: BackboneOutput, clean: Windows) -> Tensor:
-    """Mean squared error of the scale features that the decoder gives back, over real tokens."""
+def scale_errors(output: BackboneOutput, clean: Windows) -> Tensor:
+    """Squared error of the scale features that the decoder gives back, summed over real tokens."""
     if output.scale is None:
         return clean.tokens.new_zeros(())
     real = clean.mask.any(dim=-1)
     errors = (output.scale - output.prediction.features()).square().mean(dim=-1)
-    return errors.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+    return errors.masked_fill(~real, 0.0).sum()
 
 
 def nt_xent_loss(first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
     """Normalised temperature-scaled cross entropy of ``(batch, projection_size)`` pairs.
 
-    Row i of `first` and row i of `second` are two views of one window; all other rows of both are
-    its negatives. Source: https://arxiv.org/abs/2002.05709, equation 1.
+    Row i of `first` and row i of `second` are two views of one window; all other rows of both, on
+    all processes, are its negatives. The mean over this process's rows; averaged over processes, it
+    is the loss of their batches put together, and so are its gradients.
+    Source: https://arxiv.org/abs/2002.05709, equation 1.
     """
     batch = first.shape[0]
-    rows = functional.normalize(torch.cat((first, second)).float(), dim=-1)
-    similarity = rows @ rows.T / temperature  # (2 * batch, 2 * batch)
-    itself = torch.eye(2 * batch, dtype=torch.bool, device=rows.device)
-    partner = torch.arange(2 * batch, device=rows.device).roll(batch)
-    return functional.cross_entropy(similarity.masked_fill(itself, float("-inf")), partner)
+    pairs = torch.stack((first, second), dim=1).float()  # (batch, 2, projection_size)
+    every, offset = gather_rows(functional.normalize(pairs, dim=-1))
+    keys = every.flatten(0, 1)  # row 2 * i + v is view v of window i
+    itself = 2 * offset + torch.arange(2 * batch, device=keys.device)
+    similarity = keys[itself] @ keys.T / temperature  # (2 * batch, 2 * all)
+    similarity = similarity.scatter(1, itself[:, None], float("-inf"))
+    return functional.cross_entropy(similarity, itself ^ 1)

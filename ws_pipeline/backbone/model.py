@@ -236,6 +236,15 @@ def num_parameters(backbone: nn.Module) -> int:
     return sum(p.numel() for p in backbone.parameters())
 
 
+def count_parameters(config: BackboneConfig) -> int:
+    """Count what a config comes to, on torch's meta device: no memory, no time."""
+    backbone = Backbone.__new__(Backbone, config)
+    nn.Module.__init__(backbone)
+    with torch.device("meta"):
+        backbone._build(config)
+    return num_parameters(backbone)
+
+
 def _projection_head(config: BackboneConfig) -> nn.Sequential:
     """Two layers over the pooled latent; the peers' flatten the window, which fixes its length."""
     hidden = PROJECTION_RATIO * config.projection_size

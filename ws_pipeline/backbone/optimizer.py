@@ -2,8 +2,9 @@
 
 A schedule without state has nothing to checkpoint: a resumed run computes the same rate. No I/O.
 
-Source: METHOD 4; OneCycle is https://arxiv.org/abs/1708.07120 as torch draws it: two phases of a
-cosine, from 1/25 of the peak up and down to 1/250,000 of it. The betas stay as they are.
+Source: METHOD 4. OneCycle is https://arxiv.org/abs/1708.07120 as torch draws it: two phases of a
+cosine, from 1/25 of the peak up and down to 1/250,000 of it. The betas stay as they are. `cosine`
+rises linearly and falls along half a cosine to zero.
 """
 
 import math
@@ -34,6 +35,19 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
         betas=config.betas,
         fused=True,
     )
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Return the rate of a step, counted from 0, on the schedule that the config names."""
+    return (one_cycle if config.schedule == "one_cycle" else cosine)(step, config)
+
+
+def cosine(step: int, config: TrainingConfig) -> float:
+    """Return the rate of a step: linear warm-up, then half a cosine that would end at zero."""
+    warmup = config.warmup_fraction * config.num_steps
+    if step + 1 <= warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return _anneal(config.learning_rate, 0.0, (step + 1 - warmup) / (config.num_steps - warmup + 1))
 
 
 def one_cycle(step: int, config: TrainingConfig) -> float:

@@ -26,6 +26,10 @@ LONGEST_PERIOD = 4e8
 """Of the banded code: 1e8 tokens (a 23 B model) are a quarter turn, so sine alone orders them."""
 
 
+MAX_LAYER_ROWS = 1_024
+"""Of the learned table of layers: BERT-large has 400 tensors; layers beyond share the last row."""
+
+
 class LearnedCode(nn.Module):
     """One table per coordinate, summed. Positions beyond a table share its last row.
 
@@ -34,15 +38,14 @@ class LearnedCode(nn.Module):
 
     def __init__(self, width: int, max_positions: int) -> None:
         super().__init__()
-        self.size = max_positions
-        self.tables = nn.ModuleList(
-            nn.Embedding(max_positions, width) for _ in range(NUM_POSITION_COORDINATES)
-        )
+        self.sizes = (max_positions, min(max_positions, MAX_LAYER_ROWS), max_positions)
+        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in self.sizes)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Look up ``(batch, window, 3)`` integers; ``(batch, window, width)``."""
         codes = [
-            table(positions[..., i].clamp(0, self.size - 1)) for i, table in enumerate(self.tables)
+            table(positions[..., i].clamp(0, size - 1))
+            for i, (table, size) in enumerate(zip(self.tables, self.sizes, strict=True))
         ]
         return torch.stack(codes).sum(dim=0)
 

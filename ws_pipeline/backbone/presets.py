@@ -5,7 +5,7 @@ trained on. Costs are stated with the hardware that they were measured on.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ws_pipeline.backbone.config import BackboneConfig, LossConfig, TrainingConfig, ViewConfig
@@ -59,14 +59,80 @@ def tiny() -> Preset:
 
 
 def small() -> Preset:
-    """The hub paper's Small backbone, 456 M parameters (arXiv 2510.02096). Needs a GPU."""
+    """21 M parameters: a zoo of some 10^8 weights, one GPU for minutes or a CPU for a day.
+
+    Not trained yet: 20,000 steps of 8,192 tokens at 0.13 GFLOP are 2.1e16 FLOP, by arithmetic.
+    """
+    return Preset(
+        layout=TokenLayout(token_size=128),
+        backbone=BackboneConfig(
+            token_size=128,
+            width=384,
+            num_layers=6,
+            num_heads=6,
+            latent_size=64,
+            projection_size=64,
+        ),
+        loss=LossConfig(contrastive_weight=0.0),
+        views=ViewConfig(noise=0.1, mixtures=0.5, flip_signs=True),
+        training=TrainingConfig(
+            num_steps=20_000,
+            batch_size=64,
+            window_size=128,
+            learning_rate=1e-3,
+            log_every=50,
+            evaluate_every=500,
+            checkpoint_every=500,
+        ),
+    )
+
+
+def sane_cnn() -> Preset:
+    """SANE's CNN backbone, 203 M parameters (arXiv 2406.09997): d 1024, 8 + 8 layers, latent 128.
+
+    Sliced tokens of 289 (one row of a 32-channel 3x3 convolution with its bias), learned positions,
+    NT-Xent at 0.05. What SANE takes from its whole zoo, mean and variance of each layer, is taken
+    from the model's own layer here.
+    """
+    return _sane(width=1024, num_heads=8, window_size=64, max_positions=256)
+
+
+def sane_resnet18() -> Preset:
+    """SANE's ResNet-18 backbone: d 2048, 8 + 8 layers, 16 heads, window 256; 1.02 G parameters.
+
+    806 M of them are transformer and 212 M the position tables, which a ResNet-18 of 51,000
+    sliced tokens needs.
+    """
+    return _sane(width=2048, num_heads=16, window_size=256, max_positions=51_200)
+
+
+def hub_small() -> Preset:
+    """The hub paper's Small backbone, 456 M parameters (arXiv 2510.02096), with our codes.
+
+    2.8 GFLOP for a token and a view, forward and backward.
+    """
+    return _hub(width=1536, num_layers=8, num_heads=16)
+
+
+def hub_large() -> Preset:
+    """Of the hub paper's Large size, 908 M parameters; weights and optimiser state are sharded.
+
+    5.5 GFLOP for a token and a view. Its state takes 14.5 GB in float32, gradients included,
+    divided by the number of processes. The paper does not state the shape.
+    """
+    preset = _hub(width=2048, num_layers=9, num_heads=16)
+    return replace(preset, training=replace(preset.training, sharding="fsdp2", compile=True))
+
+
+def _hub(*, width: int, num_layers: int, num_heads: int) -> Preset:
+    """What the sizes of the hub paper have in common."""
     return Preset(
         layout=TokenLayout(token_size=230),
         backbone=BackboneConfig(
             token_size=230,
-            width=1536,
-            num_layers=8,
-            num_heads=16,
+            width=width,
+            num_layers=num_layers,
+            num_heads=num_heads,
             latent_size=128,
             projection_size=128,
         ),
@@ -84,4 +150,43 @@ def small() -> Preset:
     )
 
 
-PRESETS: Mapping[str, Callable[[], Preset]] = MappingProxyType({"tiny": tiny, "small": small})
+def _sane(*, width: int, num_heads: int, window_size: int, max_positions: int) -> Preset:
+    """What SANE's two configurations have in common."""
+    return Preset(
+        layout=TokenLayout(kind="sliced", token_size=289),
+        backbone=BackboneConfig(
+            token_size=289,
+            width=width,
+            num_layers=8,
+            num_heads=num_heads,
+            latent_size=128,
+            projection_size=128,
+            position_code="learned",
+            layout="sliced",
+            use_scale=False,
+            max_positions=max_positions,
+        ),
+        loss=LossConfig(contrastive_weight=0.05, scale_weight=0.0),
+        views=ViewConfig(noise=0.1),
+        training=TrainingConfig(
+            num_steps=50_000,
+            batch_size=32,
+            window_size=window_size,
+            learning_rate=1e-4,
+            log_every=50,
+            evaluate_every=1_000,
+            checkpoint_every=1_000,
+        ),
+    )
+
+
+PRESETS: Mapping[str, Callable[[], Preset]] = MappingProxyType(
+    {
+        "tiny": tiny,
+        "small": small,
+        "sane-cnn": sane_cnn,
+        "sane-resnet18": sane_resnet18,
+        "hub-small": hub_small,
+        "hub-large": hub_large,
+    }
+)

@@ -1,21 +1,30 @@
-"""Walking over whole models in windows with a halo. No I/O of its own; models read themselves.
+"""Walking over whole models in windows with a halo. Opens shards; models read themselves.
 
 A long model is cut into windows that overlap: each gives context of `halo` tokens on either side
 and keeps its inner part, so that the kept parts cover every token exactly once (the papers use
 window 512, halo 64). Memory does not depend on a model's size.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from ws_pipeline.backbone.batches import to_windows
 from ws_pipeline.backbone.loss import Windows
+from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.tokens.windows import TokenWindow, stack_windows
+from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.layout import TokenLayout
+from ws_pipeline.tokens.windows import ModelTokens, TokenWindow, stack_windows
+
+DEFAULT_WINDOW = 512
+"""The papers' window for embedding, for a backbone that was not trained."""
+
+HALO_SHARE = 8
+"""The papers' halo of 64 in a window of 512, as a share."""
 
 BATCH_TOKENS = 8_192
 """Tokens in one pass: 128 windows of 64; more is not faster on a CPU."""
@@ -99,3 +108,22 @@ def sweep_models(
         longest = max(chunk.stop - chunk.start for chunk, _ in batch)
         arrays = stack_windows(windows, longest)
         yield SweptBatch(chunks=[chunk for chunk, _ in batch], windows=to_windows(arrays, device))
+
+
+def open_models(
+    backbone: Backbone, store: Store, rows: Iterable[Mapping[str, Any]]
+) -> Iterator[ModelTokens]:
+    """Open corpus rows one after the other, cut as the backbone was trained on them."""
+    layout = layout_of(backbone)
+    return (ModelTokens.open(store, row, layout) for row in rows)
+
+
+def choose_window(backbone: Backbone, window: int | None, halo: int | None) -> tuple[int, int]:
+    """Return (window, halo), with the backbone's own for what is None."""
+    window = window or backbone.config.window_size or DEFAULT_WINDOW
+    return window, window // HALO_SHARE if halo is None else halo
+
+
+def layout_of(backbone: Backbone) -> TokenLayout:
+    """Return the token layout that a backbone was trained on."""
+    return TokenLayout(kind=backbone.config.layout, token_size=backbone.config.token_size)

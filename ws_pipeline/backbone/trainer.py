@@ -95,6 +95,6 @@ def _train(
         report.message(text)
         report.failed("stopped", text, permanent=False)
         return None
-    result = attempt.conclude() if accelerator.is_main_process else None
+    result = attempt.conclude()
     accelerator.wait_for_everyone()
     return result

@@ -30,15 +30,66 @@ def tiny() -> Recipe:
 
 
 def small() -> Recipe:
-    """The hub paper's Small backbone (arXiv 2510.02096), 456 M parameters.
+    """A zoo of some 10^8 weights: 21 M parameters.
 
-    Expected cost: not for a CPU. 3.3 G tokens at about 3 GFLOP each are in the order of days on
-    one GPU of 80 GB.
+    Expected cost, by arithmetic and not yet measured: 2.1e16 FLOP are two minutes of an H100 at 200
+    TFLOP/s, or a day of two Zen 4 cores at 250 GFLOP/s.
     """
     return Recipe(
         name="small",
-        description="The hub paper's Small backbone: 456 M parameters, days on one 80 GB GPU.",
+        description="21 M parameters for a zoo of some 10^8 weights: minutes on a GPU.",
         **_parts(presets.small()),
+    )
+
+
+def sane_cnn() -> Recipe:
+    """SANE's configuration for small CNNs (arXiv 2406.09997), 203 M parameters.
+
+    Expected cost, by arithmetic: 50,000 steps of 2 views of 2,048 tokens at 1.2 GFLOP are 2.5e17
+    FLOP: 20 minutes of an H100 at 200 TFLOP/s.
+    """
+    return Recipe(
+        name="sane-cnn",
+        description="SANE's backbone for small CNNs: 203 M parameters, under an hour on a GPU.",
+        **_parts(presets.sane_cnn()),
+    )
+
+
+def sane_resnet18() -> Recipe:
+    """SANE's configuration for ResNet-18 (arXiv 2406.09997), 1.02 G parameters.
+
+    Expected cost, by arithmetic: 50,000 steps of 2 views of 8,192 tokens at 5 GFLOP are 4e18 FLOP:
+    6 hours of an H100 at 200 TFLOP/s.
+    """
+    return Recipe(
+        name="sane-resnet18",
+        description="SANE's backbone for ResNet-18: 1.02 G parameters, hours on one 80 GB GPU.",
+        **_parts(presets.sane_resnet18()),
+    )
+
+
+def hub_small() -> Recipe:
+    """The hub paper's Small backbone (arXiv 2510.02096), 456 M parameters.
+
+    Expected cost, by arithmetic: 200,000 steps of 2 views of 16,384 tokens at 2.8 GFLOP are 1.8e19
+    FLOP: a day of an H100 at 200 TFLOP/s.
+    """
+    return Recipe(
+        name="hub-small",
+        description="The hub paper's Small backbone: 456 M parameters, a day on one 80 GB GPU.",
+        **_parts(presets.hub_small()),
+    )
+
+
+def hub_large() -> Recipe:
+    """The hub paper's Large size (arXiv 2510.02096), 908 M parameters, sharded over several GPUs.
+
+    Expected cost, by arithmetic: 3.6e19 FLOP are 25 hours of two H100 at 200 TFLOP/s each.
+    """
+    return Recipe(
+        name="hub-large",
+        description="The hub paper's Large size: 908 M parameters, a day on two GPUs.",
+        **_parts(presets.hub_large()),
     )
 
 
@@ -47,7 +98,16 @@ def _parts(preset: presets.Preset) -> dict[str, Any]:
     return {field.name: getattr(preset, field.name) for field in fields(preset)}
 
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType({"tiny": tiny, "small": small})
+RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
+    {
+        "tiny": tiny,
+        "small": small,
+        "sane-cnn": sane_cnn,
+        "sane-resnet18": sane_resnet18,
+        "hub-small": hub_small,
+        "hub-large": hub_large,
+    }
+)
 RECIPE_NAMES: tuple[str, ...] = tuple(RECIPES)
 DEFAULT_RECIPE = "tiny"
 """Whose policies the corpus follows, and what is trained, unless a run names another."""

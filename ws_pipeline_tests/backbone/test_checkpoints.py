@@ -6,7 +6,12 @@ import torch
 from safetensors import SafetensorError
 
 from ws_pipeline.backbone import checkpoints as module
-from ws_pipeline.backbone.checkpoints import CheckpointFolder, load_checkpoint
+from ws_pipeline.backbone.checkpoints import (
+    CheckpointFolder,
+    TrainingState,
+    load_model,
+    load_optimizer,
+)
 from ws_pipeline.backbone.config import TrainingConfig
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.optimizer import build_optimizer
@@ -38,16 +43,20 @@ def folder(tmp_path: Path, job: str = "job") -> CheckpointFolder:
 
 def save(checkpoints: CheckpointFolder, step: int, *, seed: int = 0, keep: int = 2):
     backbone, optimizer = trained(seed)
-    return checkpoints.save(backbone, optimizer, step=step, values={"recent": [[1.5]]}, keep=keep)
+    return checkpoints.save(
+        TrainingState.collect(backbone, optimizer), step=step, values={"recent": [[1.5]]}, keep=keep
+    )
 
 
 def test_a_loaded_checkpoint_goes_on_bit_for_bit(tmp_path: Path):
     backbone, optimizer = trained()
-    folder(tmp_path).save(backbone, optimizer, step=1, values={}, keep=1)
+    folder(tmp_path).save(TrainingState.collect(backbone, optimizer), step=1, values={}, keep=1)
     expected = torch.rand(3)
     step(backbone, optimizer)
     other, other_optimizer = trained(seed=9)
-    load_checkpoint(folder(tmp_path).newest(), other, other_optimizer)
+    newest = folder(tmp_path).newest()
+    load_model(newest, other)
+    load_optimizer(newest, other_optimizer)
     assert torch.equal(torch.rand(3), expected)
     step(other, other_optimizer)
     assert all(map(torch.equal, backbone.parameters(), other.parameters()))

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from ws_pipeline.backbone.embed import EMBEDDING_SCHEMA, embed_checkpoint, embed_models
+from ws_pipeline.backbone.embed import (
+    EMBEDDING_SCHEMA,
+    POOLING,
+    embed_checkpoint,
+    embed_models,
+    layer_size,
+    model_size,
+    pool_layers,
+)
 from ws_pipeline.backbone.model import Backbone, untrained
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.windows import ModelTokens
@@ -29,13 +37,13 @@ def test_one_row_per_model_and_one_vector_per_layer(corpus, backbone):
     frame = embed_models(backbone, store, rows)
     assert dict(frame.schema) == EMBEDDING_SCHEMA
     assert frame["hub_id"].to_list() == rows["hub_id"].to_list()
-    assert set(frame["embedding"].list.len()) == {2 * TINY.latent_size}
+    assert set(frame["embedding"].list.len()) == {model_size(TINY.latent_size)}
     layers = frame["layers"].to_list()[0]
     assert [layer["name"] for layer in layers] == ["first.weight", "second.weight"]
-    assert {len(layer["embedding"]) for layer in layers} == {2 * TINY.latent_size}
+    assert {len(layer["embedding"]) for layer in layers} == {layer_size(TINY.latent_size)}
 
 
-def test_the_embedding_averages_mean_and_std_of_the_layers_token_latents(corpus, backbone):
+def test_a_layers_vector_is_mean_and_std_of_its_latents_and_its_scale(corpus, backbone):
     _, store, rows = corpus
     row = rows.to_dicts()[1]
     model = ModelTokens.open(store, row, TokenLayout(token_size=TOKEN_SIZE))
@@ -43,12 +51,43 @@ def test_the_embedding_averages_mean_and_std_of_the_layers_token_latents(corpus,
     arrays = (whole.tokens, whole.mask, whole.positions, whole.scale)
     with torch.no_grad():
         latents = backbone.encode(*(torch.from_numpy(array)[None] for array in arrays))[0].numpy()
-    parts = [latents[whole.layer == layer] for layer in (0, 1)]
-    vectors = [np.concatenate((part.mean(axis=0), part.std(axis=0))) for part in parts]
-    expected = np.mean(vectors, axis=0)
-    frame = embed_models(backbone, store, rows, window=1024)
+    vectors = []
+    for index, layer in enumerate(row["layers"]):
+        part = latents[whole.layer == index]
+        ratio = layer["mean"] / layer["std"]
+        scale = (ratio / (1 + abs(ratio)), (np.log(layer["std"]) + 1) / 3)
+        vectors.append(np.concatenate((part.mean(axis=0), part.std(axis=0), scale)))
+    frame = embed_models(backbone, store, rows[1:2], window=1024)
     # The default precision is bf16 where the CPU has it: 8 bits of mantissa.
-    np.testing.assert_allclose(frame["embedding"].to_list()[1], expected, rtol=0.05, atol=0.05)
+    for layer, vector in zip(frame["layers"].to_list()[0], vectors, strict=True):
+        np.testing.assert_allclose(layer["embedding"], vector, rtol=0.05, atol=0.05)
+        np.testing.assert_allclose(layer["embedding"][-2:], vector[-2:], rtol=1e-5)
+
+
+def test_a_models_vector_is_six_statistics_of_its_layers(corpus, backbone):
+    _, store, rows = corpus
+    record = embed_models(backbone, store, rows[:1]).to_dicts()[0]
+    layers = np.array([layer["embedding"] for layer in record["layers"]])
+    parts = [np.mean, np.std, np.min, np.max]
+    expected = [part(layers, axis=0) for part in parts] + [layers[0], layers[-1]]
+    assert len(expected) == len(POOLING)
+    np.testing.assert_allclose(record["embedding"], np.concatenate(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_no_layers_gives_zeros():
+    assert pool_layers(np.zeros((0, 5))).tolist() == [0.0] * 30
+
+
+def test_models_of_one_shape_and_another_scale_have_other_vectors(tmp_path, backbone):
+    from safetensors.torch import save_file
+
+    vectors = []
+    for factor in (1.0, 16.0):
+        path = tmp_path / f"{factor}.safetensors"
+        weight = torch.randn(6, 8, generator=torch.Generator().manual_seed(3))
+        save_file({"a.weight": factor * weight, "b.weight": weight.clone()}, path)
+        vectors.append(np.array(embed_checkpoint(backbone, path)["embedding"]))
+    assert np.abs(vectors[0] - vectors[1]).max() > 0.5
 
 
 def test_the_vector_does_not_depend_on_the_company(corpus, backbone):

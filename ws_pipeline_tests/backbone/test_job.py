@@ -46,7 +46,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path):
     job = make_job(tmp_path, "a" * 64)
     with pytest.raises(ConfigError, match="token layout, dense 16, got dense 8"):
         replace(job, layout=TokenLayout(token_size=16))
-    with pytest.raises(ConfigError, match="multiple of num_processes = 3, got 4"):
+    with pytest.raises(ConfigError, match=r"num_processes \* accumulation = 3 \* 1, got 4"):
         replace(job, num_processes=3)
     with pytest.raises(ConfigError, match="projection_size must be positive"):
         replace(job, backbone=replace(job.backbone, projection_size=0))

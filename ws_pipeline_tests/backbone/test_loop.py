@@ -18,6 +18,10 @@ GOLDEN_LOSSES = (0.27467, 0.10864, 0.04026, 0.02093)
 """Mean total loss of steps 1-5, 6-10, 11-15, 16-20 of the golden run, fp32, any CPU."""
 
 
+SPEED = ("per_second", "utilization")
+"""Ends of the names of metrics that the clock decides."""
+
+
 class FakeBatches:
     """Batches that follow from the step; counts what was asked for."""
 
@@ -124,7 +128,7 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_the_same_metrics(tmp_path: Pa
 
     def points(loop: TrainingLoop):
         return [
-            (p.step, {k: v for k, v in p.values.items() if "per_second" not in k})
+            (p.step, {k: v for k, v in p.values.items() if not k.endswith(SPEED)})
             for p in read_history(loop.checkpoints.out_dir)
         ]
 
@@ -172,6 +176,51 @@ def test_a_head_that_nothing_trains_is_left_as_it_was(tmp_path: Path):
     after = weights(loop)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name for name in before if not name.startswith("project")} == changed
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05])
+def test_a_step_in_parts_is_the_step_in_one(tmp_path: Path, weight: float):
+    losses, loops = {}, {}
+    for parts in (1, 2, 4):
+        job = make_job(tmp_path / str(parts), "x", accumulation=parts, log_every=1)
+        loops[parts] = make_loop(replace(job, loss=LossConfig(contrastive_weight=weight)))
+        loops[parts].run()
+        name = "train/loss_reconstruction" if weight else "train/loss"
+        losses[parts] = series(loops[parts].history.points, name)[1]
+    # A part has fewer negatives, so with them only the first step's other term agrees.
+    num_equal = 1 if weight else 12
+    for parts in (2, 4):
+        assert losses[parts][:num_equal] == pytest.approx(losses[1][:num_equal], rel=1e-4)
+
+
+def test_training_ends_when_patience_is_over_and_stays_ended(tmp_path: Path):
+    job = make_job(tmp_path, "x", patience=2, evaluate_every=2, learning_rate=0.0)
+    loop = make_loop(job)
+    assert loop.run()
+    assert loop.progress.step == 6  # the first evaluation sets the mark, two are no better
+    again = make_loop(job)
+    assert again.run()
+    assert again.progress.step == 6
+    assert again.train.asked == []
+
+
+def test_patience_survives_a_kill(tmp_path: Path):
+    job = make_job(tmp_path, "x", patience=3, evaluate_every=2, learning_rate=0.0)
+    assert not make_loop(job, stop_after=5).run()
+    resumed = make_loop(job)
+    assert resumed.patience.num_worse == 1
+    assert resumed.run()
+    assert resumed.progress.step == 8
+
+
+def test_speed_is_logged_with_the_share_of_what_the_device_can_do(tmp_path: Path):
+    recorder = Recorder()
+    loop = make_loop(make_job(tmp_path, "x"), observers=[recorder])
+    loop.run()
+    _, values = recorder.points[-1]
+    flops = values["train/tokens_per_second"] * loop.throughput.flops_per_token
+    assert values["train/model_flops_per_second"] == pytest.approx(flops)
+    assert 0 < values["train/model_flops_utilization"] < 1
 
 
 @pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx512_bf16"), reason="no bf16 here")

@@ -10,8 +10,8 @@ from ws_pipeline.backbone.loss import (
     backbone_loss,
     normalized_errors,
     nt_xent_loss,
-    reconstruction_loss,
-    scale_loss,
+    reconstruction_errors,
+    scale_errors,
 )
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import normalize
@@ -23,6 +23,10 @@ def predict(clean: Windows, offset: float, granularity="layer"):
     """A prediction that is off by `offset` normalised units everywhere."""
     scaled = normalize(clean.tokens, clean.mask, clean.scale, granularity)
     return scaled._replace(tokens=(scaled.tokens + offset).masked_fill(~clean.mask, 0.0))
+
+
+def reconstruction_loss(prediction, clean: Windows, config: LossConfig) -> torch.Tensor:
+    return reconstruction_errors(prediction, clean, config) / clean.mask.sum()
 
 
 def test_a_perfect_prediction_costs_nothing():
@@ -111,6 +115,6 @@ def test_the_scale_loss_is_zero_for_the_true_scale_and_without_scale_features():
     clean = make_windows()
     output = Backbone(TINY)(*clean)
     told = output._replace(scale=output.prediction.features())
-    assert scale_loss(told, clean) == 0
+    assert scale_errors(told, clean) == 0
     silent = Backbone(replace(TINY, use_scale=False))(*clean)
-    assert scale_loss(silent, clean) == 0
+    assert scale_errors(silent, clean) == 0

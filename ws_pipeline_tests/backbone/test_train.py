@@ -201,31 +201,3 @@ def test_sigterm_writes_a_checkpoint_and_ends_with_143(job: TrainJob, tmp_path: 
     newest = CheckpointFolder(out_dir=Path(job.out_dir), job_digest=job.digest()).newest()
     assert newest is not None
     assert 0 < newest.step < 3000
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_two_processes_train_like_one(job: TrainJob, tmp_path: Path):
-    losses = {}
-    for count in (1, 2):
-        out_dir = tmp_path / f"processes-{count}"
-        # Without noise, whose draws depend on the rank.
-        each = replace(
-            job, out_dir=str(out_dir), num_processes=count, views=replace(job.views, noise=0.0)
-        )
-        path = tmp_path / f"job-{count}.json"
-        replace(each, loss=replace(job.loss, contrastive_weight=0.0)).write(path)
-        several = ["--multi_gpu"] if count > 1 else []
-        launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *several]
-        numbers = ["--num_processes", str(count), "--num_machines", "1"]
-        plain = ["--mixed_precision", "no", "--dynamo_backend", "no"]
-        module_name = ["-m", "ws_pipeline.backbone.train", "--job", str(path)]
-        variables = {"ACCELERATE_USE_CPU": "true"} if count > 1 else {}
-        subprocess.run(
-            [*launcher, *numbers, *plain, *module_name],
-            env={**environment(), **variables},
-            check=True,
-        )
-        losses[count] = series(read_history(out_dir), "train/loss_reconstruction")[1]
-    # The mean of two shares' means weighs short windows a little differently than one mean.
-    assert losses[2] == pytest.approx(losses[1], rel=0.05)

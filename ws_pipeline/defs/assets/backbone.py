@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from ws_pipeline.backbone.config import EMBEDDING_VERSION
 from ws_pipeline.backbone.job import TRAINER_VERSION, TrainJob
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.config_digests import config_digest
@@ -132,7 +133,7 @@ def corpus_snapshot(instance: dg.DagsterInstance) -> str:
     group_name="backbone",
     kinds={"pytorch", "polars", "parquet"},
     owners=["team:backbone"],
-    code_version="1",
+    code_version=EMBEDDING_VERSION,
 )
 def embeddings(
     context: dg.AssetExecutionContext,
@@ -150,7 +151,8 @@ def embeddings(
     chosen = recipe(step.partition)
     opened = store.open()
     corpus = splits.collect()
-    weights_digest = file_version(find_model(home.folder, chosen.name) / "model.safetensors")
+    model_file = find_model(home.folder, chosen.name) / "model.safetensors"
+    weights_digest = f"{file_version(model_file)}.{EMBEDDING_VERSION}"
     frames = []
     for name, backbone in load_backbones(home.folder, chosen).items():
         known = _known_embeddings(opened, step.partition, name, weights_digest, corpus)
