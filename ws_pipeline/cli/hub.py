@@ -1,7 +1,7 @@
 """The commands about hubs: serve a folder as one, crawl one, read the ledger."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,8 +24,15 @@ from ws_pipeline.cli.console import (
 from ws_pipeline.cli.home import find_store, prepare_home
 from ws_pipeline.errors import ConfigError, MissingInputError, Reason
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ws_pipeline.defs.results import ScanResult
+
 DEFAULT_PORT = 8900
 LEDGER_COLUMNS = ("family", "repo_id", "revision", "status", "reason", "detail")
+SHOWN_CHANGES = 1000
+"""Lines of a scan; the ledger has them all."""
 SHOWN_REVISION = 10
 """Digits of a revision in a table; --json has all 40."""
 
@@ -113,30 +120,79 @@ def scan(
     ),
     home: HomeOption = None,
 ) -> None:
-    """Crawl a hub once into the ledger; only what is new or changed is read."""
-    folder = prepare_home(find_home(home))
+    """Crawl a hub once into the ledger; only what is new or changed is read.
+
+    The whole hub is scanned, a large one in full once a week and by its recent changes otherwise; a
+    scan that was stopped goes on where it was. With --family, only those are listed. --dry-run also
+    says what a refresh would fetch, and how big that is.
+    """
+    folder = find_home(home) if dry_run else prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     with ConsoleReporter() as reporter:
         result = operations.scan(
             folder, endpoint=endpoint, families=family, dry_run=dry_run, reporter=reporter
         )
-    changed = [row for row in result.repos.to_dicts() if row.get("change")]
+    print_changes(result)
+    gone = f", {result.num_gone} gone" if result.num_gone else ""
+    words = "; nothing written" if result.dry_run else ""
+    out().print(
+        f"{result.num_listed} listed in {len(result.families)} families, {result.num_new} new, "
+        f"{result.num_changed} changed{gone}{words}"
+    )
+    if result.forecast is not None:
+        out().print(describe_forecast(result.forecast))
+
+
+def print_changes(result: "ScanResult") -> None:
+    """Print a line for each repo that changed, up to SHOWN_CHANGES; of a dry run with its size."""
+    changed = result.repos.filter(result.repos["change"] != "")
+    sizes: dict[str, str] = {}
+    if result.forecast is not None:
+        names, counts = result.forecast["repo_id"], result.forecast["num_bytes"]
+        sizes = {name: show_bytes(size) for name, size in zip(names, counts, strict=True)}
     print_table(
-        ["change", "family", "repo", "revision", "status", "reason"],
+        ["change", "family", "repo", "revision", "status", "reason"]
+        + (["to fetch"] if result.dry_run else []),
         [
             (
                 *(row["change"], row["family"], row["repo_id"]),
                 *((row["revision"] or "")[:SHOWN_REVISION], row["status"], row["reason"]),
+                *([sizes.get(row["repo_id"], "")] if result.dry_run else []),
             )
-            for row in changed
+            for row in changed.head(SHOWN_CHANGES).to_dicts()
         ],
     )
-    words = "; nothing written" if result.dry_run else ""
-    out().print(
-        f"{result.num_listed} listed in {len(result.families)} families, {result.num_new} new, "
-        f"{result.num_changed} changed{words}"
-    )
+    if changed.height > SHOWN_CHANGES:
+        out().print(f"... and {changed.height - SHOWN_CHANGES} more")
+
+
+def describe_forecast(forecast: "pl.DataFrame") -> str:
+    """Return what a refresh would fetch (`hub.forecast.FORECAST_SCHEMA`), as one sentence."""
+    from ws_pipeline.hub.forecast import estimate_bytes
+
+    wanted = forecast.filter(forecast["reason"] == "")
+    if wanted.is_empty():
+        sentence = "A refresh would fetch nothing"
+    else:
+        num_unknown = wanted["num_bytes"].null_count()
+        about = "about " if num_unknown else ""
+        estimated = f" ({num_unknown} of them not asked for, by the mean)" if num_unknown else ""
+        size = show_bytes(estimate_bytes(forecast))
+        sentence = f"A refresh would fetch {wanted.height} repos, {about}{size} at most{estimated}"
+    left_out = count_values(forecast.to_dicts(), "reason")
+    words = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return f"{sentence}; not counted: {words}" if words else sentence
+
+
+def show_bytes(num_bytes: int | None) -> str:
+    """Return a size for people; "?" for an unknown one."""
+    if num_bytes is None:
+        return "?"
+    size, units = float(num_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.3g} {units[0]}"
 
 
 def ledger(

@@ -38,6 +38,8 @@ concurrency:
     tag_concurrency_limits:
       # One run at a time of a family (or recipe, or zoo): its tables have one writer.
       - {key: dagster/partition, value: {applyLimitPerUniqueValue: true}, limit: 1}
+# A killed run leaves its place in a pool taken; the daemon gives it back.
+run_monitoring: {enabled: true, max_resume_run_attempts: 0, free_slots_after_run_end_seconds: 300}
 sensors: {use_threads: true, num_workers: 4}
 retention:
   sensor: {purge_after_days: {skipped: 3, success: 30, failure: 90, started: -1}}

@@ -1,5 +1,6 @@
 """What a crawl changed, as a table; and a crawl that only looks. Does network and store I/O."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,7 +12,8 @@ import polars as pl
 from ws_pipeline.defs.bars import count_bar
 from ws_pipeline.defs.looks import scan_whole_hub
 from ws_pipeline.defs.resources import HomeResource, StoreResource, open_hub
-from ws_pipeline.hub.crawl import crawl_family
+from ws_pipeline.hub.client import HubClient
+from ws_pipeline.hub.crawl import CrawlResult, crawl_family
 from ws_pipeline.hub.families import check_family
 from ws_pipeline.hub.forecast import FORECAST_SCHEMA, MAX_ASKED, forecast_family
 from ws_pipeline.hub.ledger import Ledger
@@ -64,19 +66,27 @@ def look_at_hub(home: Path, *, endpoint: str, families: Sequence[str], now: date
             book = _above(book, Path(temporary))
             scan_whole_hub(client, book, now=now)
             names = sorted({*book.families(), *ledger.families()})
-        found: dict[str, pl.DataFrame] = {}
-        forecasts = [pl.DataFrame(schema=FORECAST_SCHEMA)]
-        left = MAX_ASKED
-        for name in names:
-            used = None if families else book
-            crawl = crawl_family(client, ledger, name, now=now, dry_run=True, book=used)
-            found[name] = crawl.frame.select(_READ)
-            with count_bar(f"sizes {name}", "repo") as show:
-                forecasts.append(
-                    forecast_family(client, ledger, crawl, max_asked=left, on_progress=show)
-                )
-            left = max(left - crawl.num_requested, 0)
-    return LookedAt(ledger=found, forecast=pl.concat(forecasts))
+        used = None if families else book
+        crawls = [
+            crawl_family(client, ledger, name, now=now, dry_run=True, book=used) for name in names
+        ]
+        return LookedAt(
+            ledger={crawl.family: crawl.frame.select(_READ) for crawl in crawls},
+            forecast=_forecast(client, ledger, crawls),
+        )
+
+
+def _forecast(client: HubClient, ledger: Ledger, crawls: Sequence[CrawlResult]) -> pl.DataFrame:
+    """Ask for as many details as are allowed, shared by the families as they have need of them."""
+    needed = sum(crawl.num_requested for crawl in crawls)
+    share = min(1.0, MAX_ASKED / needed) if needed else 0.0
+    found = [pl.DataFrame(schema=FORECAST_SCHEMA)]
+    with count_bar("sizes", "repo") as show:
+        for crawl in crawls:
+            allowed = math.ceil(crawl.num_requested * share)
+            found.append(forecast_family(client, ledger, crawl, max_asked=allowed))
+            show(sum(frame.height for frame in found), None)
+    return pl.concat(found)
 
 
 def _above(book: ScanBook, folder: Path) -> ScanBook:

@@ -75,8 +75,8 @@ def list_stored_files(store: Store, is_done: IsDone) -> list[StoredFile]:
 class DiskBudget:
     """How many bytes of downloaded files may be stored at a time. Safe to share by threads.
 
-    Made anew for each run over a family; families that run at the same time each count what was
-    stored when they began, so together they may exceed it by what they fetch.
+    Made anew for each run over a family, and counts what is stored when it begins: two at the same
+    time would exceed the budget together, so the asset graph lets one family download at a time.
 
     Args:
         store: Where the files are; None where there is no limit.

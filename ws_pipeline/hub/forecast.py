@@ -43,7 +43,6 @@ def forecast_family(
     crawl: CrawlResult,
     *,
     max_asked: int = MAX_ASKED,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
     """Return one row (FORECAST_SCHEMA) per repo of which something may be fetched.
 
@@ -52,7 +51,6 @@ def forecast_family(
         ledger: How far each repo is that the crawl knew.
         crawl: A dry one: new and changed repos come without their files.
         max_asked: Repos whose details may be asked for, spread evenly over those that need it.
-        on_progress: Called with (details asked for, details to ask for).
     """
     status = dict(ledger.read(crawl.family).select("hub_id", "status").iter_rows())
     rows = [
@@ -63,10 +61,8 @@ def forecast_family(
     unknown = [row for row in rows if not row["reused"]]
     asked = _spread(unknown, max_asked)
     answers = map_in_order(lambda row: _ask_files(client, row), asked)
-    for index, (row, files) in enumerate(zip(asked, answers, strict=True), start=1):
+    for row, files in zip(asked, answers, strict=True):
         row["files"] = files
-        if on_progress is not None:
-            on_progress(index, len(asked))
     known = {row["hub_id"] for row in (*asked, *(row for row in rows if row["reused"]))}
     has_blob = ledger.store.blobs.exists
     sizes = [
@@ -87,15 +83,17 @@ def forecast_family(
 
 
 def estimate_bytes(forecast: pl.DataFrame) -> int:
-    """Return the sum of a forecast; a repo that was not asked for counts as the mean of the rest.
+    """Return the sum of a forecast; a repo that was not asked for counts as the mean of the others.
+
+    Those without weights are among the others: there will be some among the ones not asked for.
 
     Args:
         forecast: FORECAST_SCHEMA.
     """
-    known = forecast["num_bytes"].drop_nulls()
-    num_unknown = forecast.height - known.len()
-    mean = known.mean() if known.len() else 0.0
-    return int(known.sum()) + round(num_unknown * float(str(mean)))
+    open_ones = forecast.filter(pl.col("reason") != Reason.GATED)
+    known = open_ones["num_bytes"].drop_nulls()
+    num_unknown = open_ones.height - known.len()
+    return int(known.sum()) + num_unknown * int(known.sum()) // max(known.len(), 1)
 
 
 def measure_files(files: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -38,11 +38,17 @@ class OverlayFolder:
 
     def create_bytes(self, key: str, data: bytes) -> bool:
         """See :class:`ObjectFolder`."""
-        return not self.exists(key) and self.top.create_bytes(key, data)
+        return self._begin(key) and self.top.create_bytes(key, data)
 
     def create_file(self, key: str, path: Path) -> bool:
         """See :class:`ObjectFolder`."""
-        return not self.exists(key) and self.top.create_file(key, path)
+        return self._begin(key) and self.top.create_file(key, path)
+
+    def _begin(self, key: str) -> bool:
+        """Say whether a key is free, and let the top have the last word on it."""
+        is_free = not self.exists(key)
+        self._removed.discard(key)
+        return is_free
 
     def replace_file(self, key: str, path: Path) -> None:
         """See :class:`ObjectFolder`."""
