@@ -15,6 +15,7 @@ from ws_pipeline.defs.checks import TABLE_CHECKS
 from ws_pipeline.defs.io_managers import ParquetIOManager
 from ws_pipeline.defs.jobs import ALL_JOBS
 from ws_pipeline.defs.launcher import LauncherResource
+from ws_pipeline.defs.left_out_checks import LEFT_OUT_CHECKS
 from ws_pipeline.defs.model_checks import MODEL_CHECKS
 from ws_pipeline.defs.resources import (
     HomeResource,
@@ -63,7 +64,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The whole code location; `overrides` replace resources by name."""
     return dg.Definitions(
         assets=automation.apply(ASSETS),
-        asset_checks=[*TABLE_CHECKS, *MODEL_CHECKS],
+        asset_checks=[*TABLE_CHECKS, *LEFT_OUT_CHECKS, *MODEL_CHECKS],
         jobs=ALL_JOBS,
         schedules=[nightly_crawl],
         sensors=[discover_families, automation.follow_the_data],
