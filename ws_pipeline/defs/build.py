@@ -16,6 +16,7 @@ from ws_pipeline.defs.freshness import the_hub_was_looked_at_lately
 from ws_pipeline.defs.io_managers import ParquetIOManager
 from ws_pipeline.defs.jobs import ALL_JOBS
 from ws_pipeline.defs.launcher import LauncherResource
+from ws_pipeline.defs.left_out_checks import LEFT_OUT_CHECKS
 from ws_pipeline.defs.model_checks import MODEL_CHECKS
 from ws_pipeline.defs.resources import (
     HomeResource,
@@ -64,7 +65,12 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The whole code location; `overrides` replace resources by name."""
     return dg.Definitions(
         assets=automation.apply(ASSETS),
-        asset_checks=[*TABLE_CHECKS, *MODEL_CHECKS, the_hub_was_looked_at_lately],
+        asset_checks=[
+            *TABLE_CHECKS,
+            *LEFT_OUT_CHECKS,
+            *MODEL_CHECKS,
+            the_hub_was_looked_at_lately,
+        ],
         jobs=ALL_JOBS,
         schedules=[nightly_crawl],
         sensors=[follow_the_hub, watch_freshness, automation.follow_the_data],

@@ -23,13 +23,17 @@ DROPPED_COLUMNS = {"stage": pl.String, "reason": pl.String, "num_repos": pl.Int6
 
 def count_dropped(ledger: Ledger) -> pl.DataFrame:
     """Repos that did not go through, by the stage that refused them and the reason."""
-    rows = refused_repos(ledger)
-    return (
-        rows.group_by("stage", "reason")
-        .agg(num_repos=pl.len().cast(pl.Int64))
-        .sort("stage", "reason")
-        .select(pl.col(name).cast(dtype) for name, dtype in DROPPED_COLUMNS.items())
-    )
+    return _count(refused_repos(ledger))
+
+
+def count_reasons(verdicts: pl.DataFrame, stage: str) -> pl.DataFrame:
+    """The same of one stage's verdicts.
+
+    Args:
+        verdicts: ``accepted`` and ``reason``.
+        stage: What to call it.
+    """
+    return _count(verdicts.filter(~pl.col("accepted")).with_columns(stage=pl.lit(stage)))
 
 
 def refused_repos(ledger: Ledger) -> pl.DataFrame:
@@ -38,6 +42,15 @@ def refused_repos(ledger: Ledger) -> pl.DataFrame:
     empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
     frames = [_refused_of(ledger, family).select(columns) for family in ledger.families()]
     return pl.concat([empty, *frames]).sort("family", "repo_id")
+
+
+def _count(refused: pl.DataFrame) -> pl.DataFrame:
+    return (
+        refused.group_by("stage", "reason")
+        .agg(num_repos=pl.len())
+        .sort("stage", "reason")
+        .select(pl.col(name).cast(dtype) for name, dtype in DROPPED_COLUMNS.items())
+    )
 
 
 def _refused_of(ledger: Ledger, family: str) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from ws_pipeline.evaluation.report_input import (
     ReportInput,
 )
 from ws_pipeline.evaluation.results import validate_results
-from ws_pipeline.evaluation.sections import dropped_tables, report_sections
+from ws_pipeline.evaluation.sections import left_out_blocks, report_sections
 from ws_pipeline.evaluation.summary import (
     standing_limitations,
     summarize_findings,
@@ -90,7 +90,7 @@ def render_report(report: ReportInput) -> str:
         limitations=[*standing_limitations(results, recipe=recipe), *report.limitations],
         provenance=provenance_table(report.provenance),
         corpus=corpus_table(report.corpus),
-        dropped=list(dropped_tables(report)),
+        dropped=list(left_out_blocks(report)),
         sections=report_sections(report, mine, results),
         plotly_js=get_plotlyjs(),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from ws_pipeline.evaluation.bar_plots import dropped_figure
 from ws_pipeline.evaluation.dot_plots import Figure, grouped_figure, score_figure
 from ws_pipeline.evaluation.features import (
     CONTROLS,
@@ -41,22 +42,32 @@ class Block:
     folded: tuple[Table, ...] = ()
 
 
-def dropped_tables(report: ReportInput) -> Iterator[Table]:
+def left_out_blocks(report: ReportInput) -> Iterator[Block]:
     """Yield what did not go in."""
     if len(report.dropped):
-        yield count_table(
+        table = count_table(
             report.dropped,
             caption="Repos that did not go in",
             by=("stage", "reason"),
             count="num_repos",
         )
+        yield Block(
+            heading="What was dropped, and why",
+            note=(
+                "Each repo counts once, at the stage that refused it; the ledger names each with"
+                " its reason and a sentence."
+            ),
+            figure=dropped_figure(report.dropped),
+            tables=(table,),
+        )
     if len(report.missing):
-        yield count_table(
+        table = count_table(
             report.missing,
             caption="Models that an evaluation could not use",
             by=("target", "reason"),
             count="num_models",
         )
+        yield Block(heading="What an evaluation could not use", tables=(table,))
 
 
 def report_sections(report: ReportInput, mine: pl.DataFrame, results: pl.DataFrame) -> list[Any]:

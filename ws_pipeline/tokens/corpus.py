@@ -123,14 +123,11 @@ def build_corpus(
     rows = _join_repos(shards, repos)
     members = _list_members(rows, layers)
     copies = judge_members(members, policy, COPY_RULES)
-    found: list[Edge] = [*copy_edges(members, copies), *shared_layer_edges(members)]
+    originals = [member for member in members if copies[member.hub_id].accept]
+    found: list[Edge] = [*copy_edges(members, copies), *shared_layer_edges(originals)]
     roots: Mapping[str, str] = dict(lineage_roots(repos, found).iter_rows())
-    originals = [
-        replace(member, lineage_root=roots.get(member.hub_id, member.hub_id))
-        for member in members
-        if copies[member.hub_id].accept
-    ]
-    verdicts = copies | judge_members(originals, policy, LINEAGE_RULES)
+    rooted = (replace(m, lineage_root=roots.get(m.hub_id, m.hub_id)) for m in originals)
+    verdicts = copies | judge_members(rooted, policy, LINEAGE_RULES)
     rows = rows.with_columns(
         lineage_root=pl.col("hub_id").replace_strict(roots, default=pl.col("hub_id"))
     )

@@ -126,6 +126,12 @@ def test_every_figure_is_json_that_plotly_accepts(read):
         assert "<" not in text
 
 
+def test_what_was_dropped_is_a_figure_too(read):
+    bars = [f for text in read.json if (f := json.loads(text))["data"][0]["type"] == "bar"]
+    assert [trace["name"] for trace in bars[0]["data"]] == ["hub/headers"]
+    assert bars[0]["layout"]["yaxis"]["ticktext"] == ["pickle_only"]
+
+
 def test_labels_inside_figures_are_escaped_for_plotly(read):
     labels = [
         t for text in read.json for t in re.findall(r"evil/[^\"]*", json.dumps(json.loads(text)))
