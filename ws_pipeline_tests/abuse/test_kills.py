@@ -20,7 +20,7 @@ from ws_pipeline.hub.server.simulation_routes import make_simulation_app
 from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.abuse.kills import Kills, Worker, start_worker
 from ws_pipeline_tests.hub.scripted_hub import connect, make_weights, write_repo
-from ws_pipeline_tests.storage.s3_server import BUCKET, S3Server, serve_s3
+from ws_pipeline_tests.storage.s3_server import BUCKET, S3Server
 
 NUM_FILES = 4
 NUM_ROWS = 60_000
@@ -67,7 +67,7 @@ def nights() -> Iterator[Steps]:
 def kill(
     worker: Worker, steps: Steps, folder: Path, num_kills: int, server: S3Server | None = None
 ) -> str:
-    root = f"s3://{BUCKET}" if server else str(folder)
+    root = f"s3://{BUCKET}/{folder.name}" if server else str(folder)
     kills = Kills(
         worker=worker,
         steps=steps,
@@ -102,13 +102,6 @@ def test_a_hundred_kills_of_nights(worker: Worker, nights: Steps, tmp_path: Path
 @pytest.mark.timeout(1800)
 def test_a_hundred_kills_of_a_download(worker: Worker, download: Steps, tmp_path: Path) -> None:
     assert "s, 0 of them" not in kill(worker, download, tmp_path, 100)
-
-
-@pytest.fixture
-def s3_server(tmp_path: Path) -> Iterator[S3Server]:
-    (tmp_path / "s3").mkdir()
-    with serve_s3(tmp_path / "s3") as server:
-        yield server
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from ws_pipeline.hub.scan import scan_hub
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.scan_rows import merge_rows, parse_items
 from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.hub.scan_hubs import (
     START,
     everything,
@@ -31,8 +32,8 @@ from ws_pipeline_tests.hub.scripted_hub import ScriptedHub, connect, listing_row
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> ScanBook:
-    return open_book(tmp_path / "book")
+def book(store: Store) -> ScanBook:
+    return ScanBook.of(store)
 
 
 def test_a_first_scan_stores_every_repo_in_its_family(book: ScanBook) -> None:
