@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ws_pipeline_tests.storage.stores import s3_server
+
+__all__ = ["isolated_environment", "s3_server"]
+
 # Before torch or numpy start their thread pools: tests share two cores with everything else.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

@@ -22,7 +22,7 @@ from typing import Any
 
 import fsspec
 
-from ws_pipeline.errors import MissingInputError, NoSpaceError, RefusedError, StorageError
+from ws_pipeline.errors import MissingInputError, NoSpaceError, StorageError
 from ws_pipeline.storage.objects import (
     ORPHAN_AGE_SECONDS,
     RESERVE_BYTES,
@@ -207,7 +207,8 @@ def _s3_errors(uri: str) -> Iterator[None]:
             f"There is no object at {uri}; run the step that makes it first."
         ) from error
     except PermissionError as error:
-        raise RefusedError(
+        # No RefusedError: what a store refuses is no verdict on what it holds.
+        raise StorageError(
             f"The object store refused {uri}: {error}. Check the AWS_* credentials and the bucket."
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:

@@ -1,4 +1,4 @@
-"""A warm process that forks a crawler per request, for a test to kill: ``python -m ...``.
+"""A warm process that forks a worker per request, for a test to kill: ``python -m ...``.
 
 A line on stdin is a JSON request; the answer is a line with the child's process id, and after an
 empty line one with the status it ended with. Forking makes a start cost milliseconds instead of a
@@ -19,20 +19,26 @@ from ws_pipeline.hub.selection import SelectionPolicy, select_family
 from ws_pipeline.hub.triage import triage_family
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights.header_pool import parse_header_apart
+from ws_pipeline_tests.hub.simulated_stages import run_stages
 
 
-def store_family(request: dict[str, Any]) -> None:
+def store_family(store: Store, request: dict[str, Any]) -> None:
     """Triage and download one family into a store, as the assets do."""
     client = HubClient(request["endpoint"])
-    store = Store.open(
-        request["root"], storage_options=request["options"], cache=Path(request["cache"])
-    )
     repos = pl.read_parquet(request["repos"])
     headers = triage_family(client, store, repos, parse=parse_header_apart)
     selection = select_family(repos, headers, SelectionPolicy())
     files = download_family(client, store, repos, selection, headers)
     assert files["accepted"].all(), files
     store.tables.write("hub/files/mlp", files.drop("reused"))
+
+
+def run_day(store: Store, request: dict[str, Any]) -> None:
+    """Scan a hub, crawl, triage and download every family, as a night does."""
+    run_stages(request["endpoint"], store, day=request["day"], full=request["full"])
+
+
+WORK = {"download": store_family, "day": run_day}
 
 
 def main() -> None:
@@ -42,8 +48,17 @@ def main() -> None:
         if child == 0:
             status = 1
             try:
-                store_family(json.loads(line))
+                request = json.loads(line)
+                store = Store.open(
+                    request["root"],
+                    storage_options=request["options"],
+                    cache=Path(request["cache"]),
+                )
+                WORK[request["work"]](store, request)
                 status = 0
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                raise
             finally:
                 os._exit(status)
         print(child, flush=True)  # noqa: T201 - the protocol

@@ -1,4 +1,4 @@
-"""An embedded hub in a folder, a store, and a hub whose answers the test writes."""
+"""An embedded hub in a folder, a hub whose answers the test writes, and a store on disk or S3."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,9 @@ import pytest
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.server import serve_in_thread
 from ws_pipeline.storage.store import Store
+from ws_pipeline_tests.storage.stores import store
+
+__all__ = ["endpoint", "hub_folder", "ledger", "scripted", "scripted_server", "store"]
 from ws_pipeline_tests.hub.scripted_hub import ScriptedHub
 
 
@@ -34,11 +37,6 @@ def hub_folder(tmp_path: Path) -> Path:
 def endpoint(hub_folder: Path) -> Iterator[str]:
     with serve_in_thread(hub_folder) as url:
         yield url
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
 
 
 @pytest.fixture

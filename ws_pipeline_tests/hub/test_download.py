@@ -80,11 +80,11 @@ def test_a_blob_that_was_evicted_is_fetched_again(
     write_repo(hub_folder, "zoo/a", weights=weights)
     tables = prepare(endpoint, store)
     download(endpoint, store, tables)
-    path = store.blobs.local_path(hashlib.sha256(weights).hexdigest())
-    path.unlink()
+    sha256 = hashlib.sha256(weights).hexdigest()
+    store.blobs.remove(sha256)
     frame = download(endpoint, store, tables)
     assert (frame["accepted"].item(), frame["reused"].item()) == (True, False)
-    assert path.read_bytes() == weights
+    assert store.blobs.read(sha256) == weights
 
 
 def serve_repo(scripted: ScriptedHub, data: bytes, *, served: bytes | None = None) -> None:

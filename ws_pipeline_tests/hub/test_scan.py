@@ -34,8 +34,8 @@ from ws_pipeline_tests.hub.scripted_hub import ScriptedHub, connect, listing_row
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> ScanBook:
-    return open_book(tmp_path / "book")
+def book(store: Store) -> ScanBook:
+    return ScanBook.of(store)
 
 
 def test_a_first_scan_stores_every_repo_in_its_family(book: ScanBook) -> None:

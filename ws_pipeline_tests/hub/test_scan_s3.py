@@ -7,12 +7,12 @@ import pytest
 from ws_pipeline.errors import HubError
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline_tests.hub.scan_hubs import everything, make_hub, open_book, scan, serve, stored
-from ws_pipeline_tests.storage.conftest import open_s3, s3_server  # noqa: F401 - a fixture
 from ws_pipeline_tests.storage.s3_server import S3Server
+from ws_pipeline_tests.storage.stores import open_s3
 
 
 def test_a_book_on_s3_has_the_bytes_of_one_on_disk(
-    s3_server: S3Server,  # noqa: F811
+    s3_server: S3Server,
     tmp_path: Path,
 ) -> None:
     hub = make_hub(120, seed=3)

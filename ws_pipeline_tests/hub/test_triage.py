@@ -6,12 +6,15 @@ from typing import Any
 import polars as pl
 import pytest
 from safetensors.numpy import load
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount
 
 from ws_pipeline.hub.crawl import crawl_family
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.repo import KEY_SCHEMA
+from ws_pipeline.hub.server import make_app, serve_app_in_thread
 from ws_pipeline.hub.triage import HEADER_PAYLOAD, compute_signature, triage_family
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights.header import parse_header_record
@@ -219,6 +222,46 @@ def test_a_short_header_takes_one_request_and_a_long_one_two(
     frame = triage(scripted.endpoint, store, crawl(scripted.endpoint, store, "bert"))
     assert frame["num_tensors"].item() == num_tensors
     assert sum("/resolve/" in path for path in scripted.paths) == num_requests
+
+
+class DamagedOnce:
+    """ASGI: flips bits in the middle of the first ranges that are sent, whose length stays."""
+
+    def __init__(self, app: Any, *, times: int, at: int) -> None:
+        self.app, self.left, self.at = app, times, at
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_range = any(name == b"range" for name, _ in scope["headers"])
+        self.left -= is_range
+        is_damaged = is_range and self.left >= 0
+
+        async def send_damaged(message: Any) -> None:
+            body = message.get("body")
+            if is_damaged and body:
+                message = message | {"body": body[: self.at] + b"\xff" + body[self.at + 1 :]}
+            await send(message)
+
+        await self.app(scope, receive, send_damaged)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "times", "reason"),
+    [
+        (20, 1, ""),  # a short file: its digest tells, and it is asked for again at once
+        (20, 3, "sha256_mismatch"),
+        (5000, 1, "unreachable"),  # a long one: the second reading differs
+        (5000, 0, ""),
+    ],
+)
+def test_a_header_that_was_damaged_on_its_way_is_no_verdict(
+    hub_folder: Path, store: Store, num_rows: int, times: int, reason: str
+) -> None:
+    write_repo(hub_folder, "zoo/a", weights=make_weights(rows=num_rows))
+    app = DamagedOnce(make_app(hub_folder), times=times, at=20)
+    with serve_app_in_thread(Starlette(routes=[Mount("/", app=app)])) as endpoint:
+        assert triage_hub(endpoint, store)["zoo/a"]["reason"] == reason
+        assert (store.manifests.keys("headers") == []) == bool(reason)
+        assert triage_hub(endpoint, store)["zoo/a"]["accepted"]
 
 
 def test_the_signature_does_not_depend_on_order_or_values() -> None:

@@ -95,10 +95,11 @@ def test_a_name_that_is_no_digest_is_refused(name: str) -> None:
         blob_key(name)
 
 
-def test_a_blob_damaged_on_the_disk_is_noticed(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+def test_a_blob_that_was_damaged_where_it_lies_is_noticed(store: Store) -> None:
     store.blobs.put_bytes(DATA)
-    store.blobs.local_path(SHA256).write_bytes(b"rot")
+    with store.blobs.temporary_path() as path:
+        path.write_bytes(b"rot")
+        store.blobs.folder.replace_file(blob_key(SHA256), path)
     with pytest.raises(IntegrityError, match="should have sha256"):
         store.blobs.read(SHA256)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ws_pipeline.errors import StorageError, WsPipelineError
+from ws_pipeline.errors import StorageError
 from ws_pipeline.storage.store import Store
-from ws_pipeline_tests.storage.conftest import open_s3
 from ws_pipeline_tests.storage.s3_server import BUCKET, KEY, SECRET, S3Server
+from ws_pipeline_tests.storage.stores import open_s3
 
 
 def test_a_blob_of_many_parts_is_one_object(s3_server: S3Server, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_endpoint_and_credentials_may_come_from_the_environment(
 def test_wrong_credentials_are_one_clear_error(s3_server: S3Server, tmp_path: Path) -> None:
     options = {**s3_server.storage_options, "key": "someone-else"}
     store = Store.open(f"s3://{BUCKET}/x", storage_options=options, cache=tmp_path)
-    with pytest.raises(WsPipelineError, match=f"s3://{BUCKET}/x"):
+    with pytest.raises(StorageError, match=f"s3://{BUCKET}/x"):
         store.manifests.create("a/b/c/1", {})
 
 

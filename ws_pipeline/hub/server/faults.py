@@ -25,11 +25,13 @@ Fault = Literal[
     "redirect_loop",
     "link_loop",
     "link_away",
+    "revision",
 ]
 FAULTS: tuple[Fault, ...] = (
     *("429", "500", "504", "hang", "cut", "corrupt"),
-    *("range", "redirect_loop", "link_loop", "link_away"),
+    *("range", "redirect_loop", "link_loop", "link_away", "revision"),
 )
+"""``revision``: the sha changed in mid-download, what comes is a part of other bytes."""
 
 LOOP = "/redirect-loop"
 DAMAGE_BYTES = 16
@@ -120,6 +122,8 @@ def _damage(
         return headers, body[:middle] + hole + body[middle + len(hole) :]
     if fault == "range" and b"content-range" in names:
         return _replace(headers, b"content-range", b"bytes 1-1/2"), body
+    if fault == "revision" and b"x-repo-commit" in names:
+        return _replace(headers, b"x-repo-commit", b"0" * 40), body[::-1]
     if fault in ("link_loop", "link_away") and b"link" in names:
         here = f"{scope['path']}?{scope['query_string'].decode()}"
         target = here if fault == "link_loop" else "https://elsewhere.invalid/api/models"

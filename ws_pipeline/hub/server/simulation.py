@@ -223,7 +223,7 @@ class SimulatedHub:
         """Return the tags that say which earlier repo this one came from."""
         if kind.base is None:
             return []
-        base = self.name(kind.base)
+        base = self.name(kind.base, 0)  # as the card was written: no rename reaches it
         return [f"base_model:{base}", f"base_model:{kind.relation}:{base}"]
 
 

@@ -45,7 +45,10 @@ class SimulatedFiles:
     def _make(self, index: int, push: int) -> dict[str, SimulatedFile]:
         """Return the files of a repo after so many pushes, by path."""
         kind = self._hub.kind(index, push)
-        files = {"README.md": _make_card(self._hub.name(index), kind), **self._weights(index, push)}
+        files = {
+            "README.md": _make_card(self._hub.name(index, 0), kind),
+            **self._weights(index, push),
+        }
         config = dict(kind.config)
         if kind.relation == "quantized":
             config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
@@ -67,7 +70,7 @@ class SimulatedFiles:
         if kind.relation == "adapter":
             adapter = json.dumps({"peft_type": "LORA", "r": 4}).encode()
             return {"adapter_config.json": adapter, "adapter_model.safetensors": save(tensors)}
-        if kind.library == "diffusers":
+        if kind.library == "diffusers" and kind.hostile is None:
             names = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model")
             parts = {f"{name}.safetensors": save(_prefix(tensors, name[:3])) for name in names}
             return {"model_index.json": b"{}", **parts}
@@ -81,7 +84,7 @@ class SimulatedFiles:
     def _tensors(self, index: int, push: int, kind: RepoKind) -> _Tensors:
         """Return weights in the shapes of the family."""
         is_long = draw_share(self._hub.seed, 23, kind.family) < SHARE_LONG
-        width = 200 if is_long else 8 + 8 * (kind.family % 5)
+        width = 200 if is_long else 16 + 8 * (kind.family % 5)
         dtype = "float16" if kind.family % 3 == 1 else "float32"
         noise = self._noise(index, push)
         tensors: _Tensors = {}

@@ -75,19 +75,24 @@ class Population:
         draw = self._draw(10, index, num_moves)
         family = min(bisect.bisect(self._family_ends, draw), len(self._family_ends) - 1)
         library, name, config = _describe_family(family)
+        tags = (name, "license:apache-2.0")
+        hostile = self._hostile(index)
+        if hostile is not None:  # with weights of its own, where the harm is
+            return RepoKind(
+                family=family, library=library, tags=tags, config=config, hostile=hostile
+            )
         relation, base = self._relation(index)
         is_copy = base is not None and relation == "finetune"
         return RepoKind(
             family=family,
             library=library,
-            tags=(name, "license:apache-2.0"),
+            tags=tags,
             config=config,
             relation=relation,
             base=base,
             format="pytorch" if self._draw(11, index) < SHARE_PICKLE else "safetensors",
             is_sharded=self._draw(19, index) < SHARE_SHARDED,
             copy_of=base if is_copy and self._draw(20, index) < SHARE_COPY else None,
-            hostile=self._hostile(index),
         )
 
     def _relation(self, index: int) -> tuple[str, int | None]:

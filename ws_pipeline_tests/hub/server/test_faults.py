@@ -25,7 +25,8 @@ async def list_models(request: Request) -> Response:
 
 
 async def send_range(_: Request) -> Response:
-    return Response(b"12345678", status_code=206, headers={"Content-Range": "bytes 0-7/9"})
+    headers = {"Content-Range": "bytes 0-7/9", "X-Repo-Commit": SHA}
+    return Response(b"12345678", status_code=206, headers=headers)
 
 
 def make_injector(share: float, kinds: tuple[Fault, ...], *, seed: int = 0) -> FaultInjector:
@@ -44,7 +45,7 @@ def read_range(client: HubClient) -> object:
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_is_an_error_and_never_a_wrong_page(kind: Fault) -> None:
-    ask: Callable[[HubClient], object] = read_range if kind == "range" else read_pages
+    ask: Callable[[HubClient], object] = read_range if kind in ("range", "revision") else read_pages
     injector = make_injector(1.0, (kind,))
     with serve_app_in_thread(Starlette(routes=[Mount("/", app=injector)])) as endpoint:
         with pytest.raises(HubError) as caught:

@@ -1,10 +1,14 @@
 """The simulated hub: what is in it, and that listings of it are sound."""
 
+import hashlib
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import hf_hub_download
+from safetensors.numpy import load
 
 from ws_pipeline.errors import HubError, Reason
 from ws_pipeline.hub.families import discover_families, family_of
@@ -12,6 +16,7 @@ from ws_pipeline.hub.listing import parse_detail
 from ws_pipeline.hub.scan_rows import STATE_MALFORMED, parse_items
 from ws_pipeline.hub.server import serve_app_in_thread
 from ws_pipeline.hub.server.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation_files import SimulatedFiles
 from ws_pipeline.hub.server.simulation_routes import make_simulation_app
 from ws_pipeline_tests.hub.scripted_hub import TOKEN, connect
 
@@ -95,3 +100,82 @@ def test_details_follow_a_rename_and_end_with_a_deletion() -> None:
         with pytest.raises(HubError) as caught:
             client.repo_info(hub.name(deleted), hub.sha(deleted))
         assert caught.value.reason is Reason.NOT_FOUND
+
+
+def find_plain(hub: SimulatedHub, **wanted: bool) -> int:
+    """A repo of one safetensors file that is open, but for what is wanted of it."""
+    for index in hub.oldest_first():
+        kind = hub.kind(index)
+        facts = {"gated": bool(hub.gated(index)), "private": hub.is_private(index)}
+        facts["disabled"] = hub.is_disabled(index)
+        if facts == {"gated": False, "private": False, "disabled": False} | wanted and (
+            "model.safetensors" in SimulatedFiles(hub).read(index, hub.state(index).num_pushes)
+            and kind.hostile is None
+        ):
+            return index
+    raise AssertionError(wanted)
+
+
+def test_files_are_what_the_details_say() -> None:
+    hub = SimulatedHub(60, seed=6, num_families=4)
+    files = SimulatedFiles(hub)
+    with serve_app_in_thread(make_simulation_app(hub)) as endpoint:
+        client = connect(endpoint, token=TOKEN)
+        formats = set()
+        for index in hub.oldest_first():
+            if hub.is_disabled(index) or hub.kind(index).hostile:
+                continue
+            where = hub.name(index), hub.sha(index)
+            for file in parse_detail(client.repo_info(*where))["files"]:
+                digests = {"sha256": file["sha256"], "blob_id": file["blob_id"]}
+                data = client.read_file(*where, file["path"], max_bytes=10**6, **digests)
+                assert len(data) == file["num_bytes"]
+                assert data[5:9] == client.read_range(*where, file["path"], 5, 4)
+                formats.add(file["path"].rpartition(".")[2])
+    assert formats == {"json", "md", "safetensors", "bin"}
+    assert files.siblings(3, 0) == SimulatedFiles(
+        SimulatedHub(60, seed=6, num_families=4)
+    ).siblings(3, 0)
+    assert files.siblings(3, 0) != files.siblings(3, 1)
+
+
+def test_the_official_client_downloads_a_revision_that_is_no_longer_the_newest(
+    tmp_path: Path,
+) -> None:
+    hub = SimulatedHub(40, seed=1, num_families=3)
+    index = find_plain(hub)
+    old = hub.sha(index)
+    while hub.state(index).num_pushes == 0 or hub.state(index).is_deleted:
+        hub.advance(1)
+    assert hub.find_push(index, old) == 0
+    with serve_app_in_thread(make_simulation_app(hub)) as endpoint:
+        path = hf_hub_download(
+            hub.name(index, 0), "model.safetensors", revision=old, endpoint=endpoint,
+            cache_dir=tmp_path,
+        )  # fmt: skip
+    data = Path(path).read_bytes()
+    expected = SimulatedFiles(hub).read(index, 0)["model.safetensors"].digest.sha256
+    assert hashlib.sha256(data).hexdigest() == expected
+    assert all(tensor.size for tensor in load(data).values())
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "opens"),
+    [
+        ("private", Reason.PRIVATE, True),
+        ("gated", Reason.GATED, True),
+        ("disabled", Reason.DISABLED, False),
+    ],
+)
+def test_closed_repos_keep_their_files(what: str, reason: Reason, opens: bool) -> None:
+    hub = SimulatedHub(3000, seed=2, num_families=3)
+    index = find_plain(hub, **{what: True})
+    where = (hub.name(index), hub.sha(index), "model.safetensors")
+    with serve_app_in_thread(make_simulation_app(hub)) as endpoint:
+        listed = [row["_id"] for row in connect(endpoint).list_models()]
+        assert (hub.row(index)["_id"] in listed) == (what != "private")
+        with pytest.raises(HubError) as caught:
+            connect(endpoint).read_range(*where, 0, 8)
+        assert caught.value.reason is (Reason.NOT_FOUND if what == "private" else reason)
+        if opens:
+            assert len(connect(endpoint, token=TOKEN).read_range(*where, 0, 8)) == 8
