@@ -140,17 +140,33 @@ class Checkpoint:
 
     def read_flat(self, name: str, start: int = 0, count: int | None = None) -> npt.NDArray[Any]:
         """Read one tensor, or ``count`` elements of it from ``start``, as a flat, fresh array."""
-        tensor = self.tensors[name]
-        file = next(file for file in self.files if file.name == tensor.file)
-        dtype = numpy_dtype(tensor.dtype)
-        size = tensor.num_bytes // dtype.itemsize
-        count = size - start if count is None else count
-        if not 0 <= start <= start + count <= size:
-            raise IndexError(f"{name} has {size} elements, not {start} to {start + count}")
-        values = np.empty(count, dtype=dtype)
-        offset = file.header.header_bytes + tensor.start + start * dtype.itemsize
-        _read_into(file.path, offset, values.view(np.uint8))
+        dtype = numpy_dtype(self.tensors[name].dtype)
+        if count is None:
+            count = self.tensors[name].num_bytes // dtype.itemsize - start
+        values = np.empty(max(count, 0), dtype=dtype)
+        self.read_into(name, start, values)
         return values
+
+    def read_into(self, name: str, start: int, out: npt.NDArray[Any]) -> None:
+        """Fill a flat, contiguous array of the tensor's dtype with its elements from ``start`` on.
+
+        A buffer that is used again costs a third of a fresh one: no page has to be mapped.
+        """
+        self.read_runs(name, [start], out.reshape(1, -1))
+
+    def read_runs(self, name: str, starts: Sequence[int], out: npt.NDArray[Any]) -> None:
+        """Fill each row of ``out``, ``(len(starts), run)``, from its own place in the tensor."""
+        tensor = self.tensors[name]
+        size = tensor.num_bytes // out.itemsize
+        for start in starts:
+            if not 0 <= start <= start + out.shape[1] <= size:
+                raise IndexError(
+                    f"{name} has {size} elements, not {start} to {start + out.shape[1]}"
+                )
+        file = next(file for file in self.files if file.name == tensor.file)
+        base = file.header.header_bytes + tensor.start
+        offsets = [base + start * out.itemsize for start in starts]
+        _read_runs(file.path, offsets, out.view(np.uint8))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -258,20 +274,21 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
         raise MissingInputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _read_into(path: Path, offset: int, buffer: npt.NDArray[np.uint8]) -> None:
-    """Fill ``buffer`` from the file's ``offset`` on, or say that the file is too short."""
-    view = buffer.data
+def _read_runs(path: Path, offsets: Sequence[int], rows: npt.NDArray[np.uint8]) -> None:
+    """Fill each row from its offset in the file, or say that the file is too short."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        while view.nbytes:
-            num_read = os.preadv(descriptor, [view], offset)
-            if num_read == 0:
-                _refuse(
-                    Reason.HEADER_TRUNCATED,
-                    f"{path.name} ends before the bytes that its header promises; fetch it again.",
-                )
-            view = view[num_read:]
-            offset += num_read
+        for offset, row in zip(offsets, rows, strict=True):
+            view, num_done = row.data, 0
+            while num_done < view.nbytes:
+                num_read = os.preadv(descriptor, [view[num_done:]], offset + num_done)
+                if num_read == 0:
+                    _refuse(
+                        Reason.HEADER_TRUNCATED,
+                        f"{path.name} ends before the bytes that its header promises; "
+                        "fetch it again.",
+                    )
+                num_done += num_read
     finally:
         os.close(descriptor)
 

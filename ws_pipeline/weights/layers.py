@@ -28,9 +28,10 @@ from ws_pipeline.weights.plan import (
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_to_record
 from ws_pipeline.weights.role_rules import Role
 from ws_pipeline.weights.statistics import LayerStatistics, measure_layer
+from ws_pipeline.weights.values import TensorValues
 
 LAYERS_STAGE = "weights-layers"
-LAYERS_VERSION = "1"
+LAYERS_VERSION = "2"
 """Raise it whenever a plan or a statistic changes for the same bytes."""
 
 LAYERS_SCHEMA: dict[str, pl.DataType] = {
@@ -43,6 +44,9 @@ LAYERS_SCHEMA: dict[str, pl.DataType] = {
     "num_excluded_bytes": pl.Int64(),
     "layers": pl.List(LAYER_STRUCT),
 }
+
+PASSING_REASONS = frozenset({Reason.MISSING_INPUT, Reason.FILE_TOO_LARGE})
+"""Refusals that do not follow from the bytes but from what this machine has: a row, no manifest."""
 
 _TIE_ROLES = frozenset({Role.EMBEDDING, Role.LINEAR})
 
@@ -129,10 +133,12 @@ def _plan_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     reused = verdict is not None
     if verdict is None:
         verdict = _judge(store, row)
-        store.manifests.create(key, verdict)
+        if verdict["reason"] not in PASSING_REASONS:
+            store.manifests.create(key, verdict)
+    stored_key = None if verdict["reason"] in PASSING_REASONS else key
     payload = {name: verdict.get(name) for name in LAYERS_SCHEMA}
     # The repo may have been renamed since: the row's own name counts.
-    return payload | {"repo_id": row["repo_id"], "reused": reused, "plan_manifest": key}
+    return payload | {"repo_id": row["repo_id"], "reused": reused, "plan_manifest": stored_key}
 
 
 def _judge(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,9 +175,8 @@ def _plan_payload(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _measure(checkpoint: Checkpoint, layer: Layer) -> LayerStatistics | None:
     if layer.treatment is Treatment.TOKENISED:
-        weights = checkpoint.read_flat(layer.name)
-        biases = checkpoint.read_flat(layer.bias_name) if layer.bias_name else None
-        return measure_layer(layer.name, weights, biases)
+        biases = TensorValues(checkpoint, layer.bias_name) if layer.bias_name else None
+        return measure_layer(layer.name, TensorValues(checkpoint, layer.name), biases)
     is_running = layer.role in {Role.BATCHNORM_MEAN, Role.BATCHNORM_VAR}
     if not is_running or not is_weight_dtype(layer.dtype):
         return None
@@ -185,5 +190,9 @@ def _measure(checkpoint: Checkpoint, layer: Layer) -> LayerStatistics | None:
 
 
 def _equal_bytes(checkpoint: Checkpoint, left: str, right: str) -> bool:
-    values = [checkpoint.read_flat(name).view(np.uint8) for name in (left, right)]
-    return bool(np.array_equal(values[0], values[1]))
+    chunks = zip(
+        TensorValues(checkpoint, left).chunks(),
+        TensorValues(checkpoint, right).chunks(),
+        strict=True,
+    )
+    return all(np.array_equal(one.view(np.uint8), other.view(np.uint8)) for one, other in chunks)
