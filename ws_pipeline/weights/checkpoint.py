@@ -7,7 +7,7 @@ Nothing is unpickled; ``config.json`` and a shard index are the only other files
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -36,6 +36,9 @@ MAX_CONFIG_BYTES = 8 * 2**20
 MAX_INDEX_BYTES = 32 * 2**20
 """An index names every tensor once more, with its file: twice a header's cap."""
 MAX_JSON_DEPTH = 64
+SMALL_FILE_BYTES = 2**18
+"""A file up to this size is read whole when it is opened: one system call in place of two for each
+tensor, which is most of the time for a model of a few thousand parameters."""
 MAX_FILES = 1024
 """The largest models on hubs have a few hundred shards."""
 
@@ -49,12 +52,14 @@ class CheckpointFile:
         path: Where the bytes are.
         header: Its parsed header.
         header_text: The header as it stands in the file, so that the file can be rebuilt.
+        content: The whole file if it is a small one, else None.
     """
 
     name: str
     path: Path
     header: Header
     header_text: str
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +171,12 @@ class Checkpoint:
         file = next(file for file in self.files if file.name == tensor.file)
         base = file.header.header_bytes + tensor.start
         offsets = [base + start * out.itemsize for start in starts]
-        _read_runs(file.path, offsets, out.view(np.uint8))
+        if file.content is None:
+            _read_runs(file.path, offsets, out.view(np.uint8))
+            return
+        content = np.frombuffer(file.content, np.uint8)
+        for offset, row in zip(offsets, out.view(np.uint8), strict=True):
+            row[:] = content[offset : offset + row.size]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -240,16 +250,22 @@ def _open_file(name: str, path: Path, limits: HeaderLimits) -> CheckpointFile:
     try:
         file_bytes = path.stat().st_size
         with path.open("rb") as file:
-            raw = file.read(LENGTH_BYTES)
-            header_bytes = read_header_bytes(raw, file_bytes=file_bytes, limits=limits)
-            raw += file.read(header_bytes - LENGTH_BYTES)
+            is_small = file_bytes <= SMALL_FILE_BYTES
+            raw = file.read(file_bytes if is_small else LENGTH_BYTES)
+            header_bytes = read_header_bytes(
+                raw[:LENGTH_BYTES], file_bytes=file_bytes, limits=limits
+            )
+            if not is_small:
+                raw += file.read(header_bytes - LENGTH_BYTES)
+        content = raw if len(raw) == file_bytes else None
+        raw = raw[:header_bytes]
         header = parse_header(raw, file_bytes=file_bytes, limits=limits)
     except FileNotFoundError as error:
         raise MissingInputError(f"The file {name} of the model is missing.") from error
     except HeaderError as error:
         raise HeaderError(f"{name}: {error}", reason=error.reason) from error
     text = raw[LENGTH_BYTES:header_bytes].decode("utf-8")
-    return CheckpointFile(name=name, path=path, header=header, header_text=text)
+    return CheckpointFile(name=name, path=path, header=header, header_text=text, content=content)
 
 
 def _merge_tensors(files: Sequence[CheckpointFile]) -> dict[str, TensorInfo]:

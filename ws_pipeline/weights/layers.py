@@ -4,7 +4,9 @@ One row per repo revision. The verdict follows from the bytes alone, so it is st
 only manifest and never computed twice. Weights are read once, one layer at a time.
 """
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import is_weight_dtype, widen
+from ws_pipeline.weights.header import TensorInfo
 from ws_pipeline.weights.plan import (
     Layer,
     LayerPlan,
@@ -47,6 +50,9 @@ LAYERS_SCHEMA: dict[str, pl.DataType] = {
 
 PASSING_REASONS = frozenset({Reason.MISSING_INPUT, Reason.FILE_TOO_LARGE})
 """Refusals that do not follow from the bytes but from what this machine has: a row, no manifest."""
+
+MAX_PLAN_KEPT = 1000
+"""Plans of more tensors than this are not kept for the next model: they would fill memory."""
 
 _TIE_ROLES = frozenset({Role.EMBEDDING, Role.LINEAR})
 
@@ -79,7 +85,10 @@ def plan_checkpoint(
     Raises:
         WeightsError: ``non_finite_weights``.
     """
-    plan = plan_layers(list(checkpoint.tensors.values()), checkpoint.config)
+    config_text = json.dumps(checkpoint.config, sort_keys=True)
+    tensors = tuple(checkpoint.tensors.values())
+    plan_once = _plan_once if len(tensors) <= MAX_PLAN_KEPT else _plan_once.__wrapped__
+    plan = plan_once(tensors, config_text)
     for name, tied_to in find_tied_layers(checkpoint, plan).items():
         plan = tie_layer(plan, name, tied_to)
     statistics: list[LayerStatistics | None] = []
@@ -93,6 +102,12 @@ def plan_checkpoint(
             statistics.append(None)
     plan.account()
     return plan, tuple(statistics)
+
+
+@lru_cache(maxsize=64)
+def _plan_once(tensors: tuple[TensorInfo, ...], config_text: str) -> LayerPlan:
+    """Plan tensors that may come again: the models of a population share their plan."""
+    return plan_layers(tensors, json.loads(config_text))
 
 
 def find_tied_layers(checkpoint: Checkpoint, plan: LayerPlan) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ws_pipeline.weights.statistics import (
     MIN_COUNTED,
     QUANTILES,
     STATISTICS_FIELDS,
+    combine_rows,
     measure_layer,
     measure_rows,
     measure_values,
@@ -75,9 +76,17 @@ def test_a_layer_of_any_size_and_dtype_has_numpys_statistics(dtype: type, size: 
 
 
 def test_many_models_at_once_get_the_statistics_of_each_alone() -> None:
-    rows = np.random.default_rng(0).standard_normal((50, 777)).astype(np.float32)
-    together = measure_rows([f"m{index}" for index in range(50)], rows)
-    assert together == [measure_values("w", row) for row in rows]
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((50, 777)).astype(np.float32)
+    biases = rng.standard_normal((50, 7)).astype(np.float32)
+    for b_rows in (biases, None):
+        together = combine_rows(
+            measure_rows(weights), None if b_rows is None else measure_rows(b_rows)
+        )
+        for index, row in enumerate(together):
+            alone = measure_layer("w", weights[index], None if b_rows is None else b_rows[index])
+            expected = [np.nan if x is None else x for x in alone.to_dict().values()]
+            np.testing.assert_array_equal(row, expected)
 
 
 @pytest.mark.parametrize(
