@@ -16,6 +16,7 @@ from pathlib import Path
 from ws_pipeline.errors import IntegrityError, Reason, RefusedError
 from ws_pipeline.storage.objects import (
     TEMPORARY_FOLDER,
+    HashingWriter,
     LocalFolder,
     ObjectFolder,
     disk_errors,
@@ -105,6 +106,27 @@ class BlobStore:
         """Give a local path to build a file at, from which :meth:`put_file` does not copy."""
         with self.folder.temporary_path() as path:
             yield path
+
+    @contextlib.contextmanager
+    def writer(self, num_bytes: int) -> Iterator[HashingWriter]:
+        """Give a writer whose bytes become a blob when the block ends without an error.
+
+        Each byte is hashed as it is written, and never read again.
+
+        Args:
+            num_bytes: About how many will come.
+
+        Raises:
+            NoSpaceError: If they do not fit now.
+        """
+        self.check_space(num_bytes)
+        with self.temporary_path() as path:
+            with path.open("wb") as file:
+                writer = HashingWriter(file)
+                yield writer
+                with disk_errors("a blob"):
+                    file.flush()
+            self.folder.create_file(blob_key(writer.sha256), path)
 
     @property
     def parts(self) -> PartFolder:

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from ws_pipeline.errors import MissingInputError, NoSpaceError, RefusedError, StorageError
 
@@ -109,6 +109,32 @@ def hash_file(path: Path) -> tuple[str, int]:
             digest.update(chunk)
             num_bytes += len(chunk)
     return digest.hexdigest(), num_bytes
+
+
+class HashingWriter:
+    """Writes to a file and hashes what it writes, so that nothing has to be read again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.num_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of ``data``.
+
+        Raises:
+            NoSpaceError: The disk is full.
+            StorageError: Something else is wrong with it.
+        """
+        with disk_errors("a file"):
+            self._file.write(data)
+        self._digest.update(data)
+        self.num_bytes += memoryview(data).nbytes
+
+    @property
+    def sha256(self) -> str:
+        """The digest of everything written so far, in hex."""
+        return self._digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ import polars as pl
 
 from ws_pipeline.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.errors import IntegrityError, MissingInputError, WeightsError
-from ws_pipeline.storage.objects import file_sha256
+from ws_pipeline.storage.objects import HashingWriter, file_sha256
 from ws_pipeline.tokens.manifests import describe_shard, read_sources, read_token_layers
 from ws_pipeline.tokens.records import TOKEN_LAYER_FIELDS
 from ws_pipeline.tokens.shard_format import (
@@ -54,13 +54,11 @@ def pack_path(path: Path, out: Path) -> dict[str, Any]:
     """
     checkpoint = Checkpoint.open(path)
     plan, statistics = plan_checkpoint(checkpoint, carry_non_finite=True)
-    moments = [
-        None if measured is None else (measured.mean, measured.std) for measured in statistics
-    ]
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST_NAME).unlink(missing_ok=True)
     with _replacing(out / SHARD_NAME) as partial, partial.open("wb") as file:
-        token_layers = write_shard(checkpoint, plan.layers, moments, file)
+        shard = HashingWriter(file)
+        token_layers = write_shard(checkpoint, plan.layers, statistics, shard)
     places = {layer.name: layer for layer in token_layers}
     records = [
         layer_to_record(layer, measured)
@@ -73,10 +71,7 @@ def pack_path(path: Path, out: Path) -> dict[str, Any]:
     manifest = {
         **SHARD_METADATA,
         **describe_shard(checkpoint, token_layers),
-        "shard": {
-            "sha256": file_sha256(out / SHARD_NAME),
-            "num_bytes": (out / SHARD_NAME).stat().st_size,
-        },
+        "shard": {"sha256": shard.sha256, "num_bytes": shard.num_bytes},
         "layers_sha256": file_sha256(out / LAYERS_NAME),
     }
     with _replacing(out / MANIFEST_NAME) as partial:

@@ -10,14 +10,14 @@ docs/formats.md has the bytes.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from ws_pipeline.errors import IntegrityError, Reason, WeightsError
+from ws_pipeline.tokens.layer_blocks import find_exact_exponent, scaled_blocks
 from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES
@@ -30,9 +30,11 @@ from ws_pipeline.weights.header import (
     TensorInfo,
     parse_header,
 )
-from ws_pipeline.weights.matrix import join_matrix, split_matrix
-from ws_pipeline.weights.normalization import choose_scale_exponent, scale_layer, unscale_layer
+from ws_pipeline.weights.matrix import split_matrix
+from ws_pipeline.weights.normalization import choose_scale_exponent, unscale_layer
 from ws_pipeline.weights.plan import Layer, Treatment
+from ws_pipeline.weights.statistics import LayerStatistics
+from ws_pipeline.weights.values import TensorValues
 
 SHARD_NAME = "tokens.safetensors"
 VALUES_PREFIX = "values."
@@ -69,19 +71,27 @@ class _Entry:
     num_bytes: int
 
 
+@runtime_checkable
+class Sink(Protocol):
+    """Where bytes go, in one sequence."""
+
+    def write(self, data: bytes | memoryview, /) -> Any:
+        """Take all of ``data``."""
+
+
 def write_shard(
     checkpoint: Checkpoint,
     layers: Sequence[Layer],
-    moments: Sequence[tuple[float, float] | None],
-    out: BufferedIOBase,
+    statistics: Sequence[LayerStatistics | None],
+    out: Sink,
 ) -> tuple[TokenLayer, ...]:
-    """Write a model's shard to ``out``, reading one layer at a time.
+    """Write a model's shard to ``out``, block by block.
 
     Args:
         checkpoint: The model.
         layers: Its plan.
-        moments: (mean, std) of each tokenised layer, None of the others.
-        out: Where the bytes go, in one sequence.
+        statistics: Of each tokenised layer, None of the others.
+        out: Where the bytes go.
 
     Returns:
         The tokenised layers in plan order.
@@ -91,9 +101,11 @@ def write_shard(
     written: dict[int, TokenLayer] = {}
     for entry in entries:
         if entry.name.startswith(VALUES_PREFIX):
-            written |= _write_values(checkpoint, layers, moments, entry.dtype, out)
+            written |= _write_values(checkpoint, layers, statistics, entry.dtype, out)
         else:
-            _write_array(out, checkpoint.read_flat(entry.name.removeprefix(CARRIED_PREFIX)))
+            name = entry.name.removeprefix(CARRIED_PREFIX)
+            for block in TensorValues(checkpoint, name).chunks():
+                _write_array(out, block)
     return tuple(written[index] for index in sorted(written))
 
 
@@ -187,13 +199,13 @@ def _carry(tensor: TensorInfo) -> _Entry:
 def _write_values(
     checkpoint: Checkpoint,
     layers: Sequence[Layer],
-    moments: Sequence[tuple[float, float] | None],
+    statistics: Sequence[LayerStatistics | None],
     dtype: str,
-    out: BufferedIOBase,
+    out: Sink,
 ) -> dict[int, TokenLayer]:
     written: dict[int, TokenLayer] = {}
     offset = 0
-    for layer, measured in zip(layers, moments, strict=True):
+    for layer, measured in zip(layers, statistics, strict=True):
         if layer.treatment is not Treatment.TOKENISED or layer.dtype != dtype:
             continue
         if measured is None:
@@ -201,12 +213,11 @@ def _write_values(
                 f"The tokenised layer {layer.name} must have a mean and a standard deviation.",
                 reason=Reason.INTERNAL,
             )
-        mean, std = measured
-        weight = checkpoint.read(layer.name)
-        bias = checkpoint.read_flat(layer.bias_name) if layer.bias_name else None
-        matrix = join_matrix(layer, weight, bias)
-        scaled, exponent = scale_layer(matrix, choose_scale_exponent(std))
-        _write_array(out, scaled)
+        exponent = find_exact_exponent(
+            checkpoint, layer, choose_scale_exponent(measured.std), measured.w_min, measured.w_max
+        )
+        for block in scaled_blocks(checkpoint, layer, exponent):
+            _write_array(out, block)
         written[layer.index] = TokenLayer(
             name=layer.name,
             role=str(layer.role),
@@ -217,8 +228,8 @@ def _write_values(
             rows=layer.rows,
             cols=layer.matrix_cols,
             scale_exponent=exponent,
-            mean=mean,
-            std=std,
+            mean=measured.mean,
+            std=measured.std,
         )
         offset += layer.num_params
     return written
@@ -290,5 +301,5 @@ def _restore_layer(
     return restored if bias is None else [*restored, (layer.bias_name, bias)]
 
 
-def _write_array(out: BufferedIOBase, values: npt.NDArray[Any]) -> None:
+def _write_array(out: Sink, values: npt.NDArray[Any]) -> None:
     out.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)

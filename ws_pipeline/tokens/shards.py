@@ -5,7 +5,6 @@ headers of the source files; that is all :func:`unpack_model` needs. Not here: t
 (``shard_format``).
 """
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,14 @@ import polars as pl
 
 from ws_pipeline.errors import RefusedError
 from ws_pipeline.hub.repo import KEY_SCHEMA
-from ws_pipeline.storage.blobs import BlobRef
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.manifests import describe_shard, read_sources, read_token_layers
 from ws_pipeline.tokens.pack_folder import pack_path, unpack_path
-from ws_pipeline.tokens.records import TOKEN_LAYER_STRUCT, TokenLayer
+from ws_pipeline.tokens.records import TOKEN_LAYER_STRUCT
 from ws_pipeline.tokens.shard_format import open_shard, restore_files, write_shard
-from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import LAYERS_VERSION, open_repo
-from ws_pipeline.weights.records import layer_from_record
+from ws_pipeline.weights.layers import LAYERS_VERSION, PASSING_REASONS, open_repo
+from ws_pipeline.weights.records import layer_from_record, statistics_from_record
 
 __all__ = [
     "SHARDS_SCHEMA",
@@ -39,9 +36,6 @@ __all__ = [
 SHARDS_STAGE = "tokens-shards"
 SHARDS_VERSION = f"{LAYERS_VERSION}.1"
 """The layers' version, then the shard format's own."""
-
-IN_MEMORY_BYTES = 32 * 2**20
-"""Models up to this size are packed in memory: no temporary file for each of thousands."""
 
 SHARDS_SCHEMA: dict[str, pl.DataType] = {
     **KEY_SCHEMA,
@@ -88,18 +82,11 @@ def pack_model(
     """
     checkpoint = open_repo(store, files_manifest)
     layers = [layer_from_record(record) for record in plan["layers"]]
-    moments = [
-        None if record["std"] is None else (record["mean"], record["std"])
-        for record in plan["layers"]
-    ]
-    if checkpoint.data_bytes <= IN_MEMORY_BYTES:
-        buffer = io.BytesIO()
-        token_layers = write_shard(checkpoint, layers, moments, buffer)
-        blob = store.blobs.put_bytes(buffer.getvalue())
-    else:
-        token_layers, blob = _pack_large(store, checkpoint, layers, moments)
+    statistics = [statistics_from_record(record) for record in plan["layers"]]
+    with store.blobs.writer(checkpoint.data_bytes) as out:
+        token_layers = write_shard(checkpoint, layers, statistics, out)
     return describe_shard(checkpoint, token_layers) | {
-        "shard": {"sha256": blob.sha256, "num_bytes": blob.num_bytes},
+        "shard": {"sha256": out.sha256, "num_bytes": out.num_bytes},
     }
 
 
@@ -122,29 +109,21 @@ def unpack_model(store: Store, tokens_manifest: Mapping[str, Any], out: Path) ->
     return sorted(paths.values())
 
 
-def _pack_large(
-    store: Store, checkpoint: Checkpoint, layers: Any, moments: Any
-) -> tuple[tuple[TokenLayer, ...], BlobRef]:
-    store.blobs.check_space(checkpoint.data_bytes)
-    with store.blobs.temporary_path() as path:
-        with path.open("wb") as out:
-            token_layers = write_shard(checkpoint, layers, moments, out)
-        return token_layers, store.blobs.put_file(path)
-
-
 def _pack_row(store: Store, row: Mapping[str, Any], files_key: str | None) -> dict[str, Any]:
     key = manifest_key(SHARDS_STAGE, row["hub_id"], row["revision"], SHARDS_VERSION)
     verdict = store.manifests.read_if_exists(key)
     reused = verdict is not None
     if verdict is None:
         verdict = _judge(store, row, files_key)
-        store.manifests.create(key, verdict)
+        if verdict["reason"] not in PASSING_REASONS:
+            store.manifests.create(key, verdict)
+    stored_key = None if verdict["reason"] in PASSING_REASONS else key
     payload = {name: verdict.get(name) for name in SHARDS_SCHEMA}
     shard = verdict.get("shard", {})
     return payload | {
         "repo_id": row["repo_id"],
         "reused": reused,
-        "manifest": key,
+        "manifest": stored_key,
         "shard_sha256": shard.get("sha256"),
         "num_bytes": shard.get("num_bytes"),
     }
@@ -152,10 +131,10 @@ def _pack_row(store: Store, row: Mapping[str, Any], files_key: str | None) -> di
 
 def _judge(store: Store, row: Mapping[str, Any], files_key: str | None) -> dict[str, Any]:
     plan_key = row["plan_manifest"]
-    plan = store.manifests.read(plan_key)
     identity = {"hub_id": row["hub_id"], "repo_id": row["repo_id"], "revision": row["revision"]}
     identity |= {"plan_manifest": plan_key}
     try:
+        plan = store.manifests.read(plan_key)
         payload = pack_model(store, store.manifests.read(files_key or plan["files_manifest"]), plan)
     except RefusedError as error:
         refusal = {"accepted": False, "reason": str(error.reason), "detail": str(error)}

@@ -4,7 +4,9 @@ One row per repo revision. The verdict follows from the bytes alone, so it is st
 only manifest and never computed twice. Weights are read once, one layer at a time.
 """
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import is_weight_dtype, widen
+from ws_pipeline.weights.header import TensorInfo
 from ws_pipeline.weights.plan import (
     Layer,
     LayerPlan,
@@ -28,9 +31,10 @@ from ws_pipeline.weights.plan import (
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_to_record
 from ws_pipeline.weights.role_rules import Role
 from ws_pipeline.weights.statistics import LayerStatistics, measure_layer
+from ws_pipeline.weights.values import TensorValues
 
 LAYERS_STAGE = "weights-layers"
-LAYERS_VERSION = "1"
+LAYERS_VERSION = "2"
 """Raise it whenever a plan or a statistic changes for the same bytes."""
 
 LAYERS_SCHEMA: dict[str, pl.DataType] = {
@@ -43,6 +47,12 @@ LAYERS_SCHEMA: dict[str, pl.DataType] = {
     "num_excluded_bytes": pl.Int64(),
     "layers": pl.List(LAYER_STRUCT),
 }
+
+PASSING_REASONS = frozenset({Reason.MISSING_INPUT, Reason.FILE_TOO_LARGE})
+"""Refusals that do not follow from the bytes but from what this machine has: a row, no manifest."""
+
+MAX_PLAN_KEPT = 1000
+"""Plans of more tensors than this are not kept for the next model: they would fill memory."""
 
 _TIE_ROLES = frozenset({Role.EMBEDDING, Role.LINEAR})
 
@@ -75,7 +85,10 @@ def plan_checkpoint(
     Raises:
         WeightsError: ``non_finite_weights``.
     """
-    plan = plan_layers(list(checkpoint.tensors.values()), checkpoint.config)
+    config_text = json.dumps(checkpoint.config, sort_keys=True)
+    tensors = tuple(checkpoint.tensors.values())
+    plan_once = _plan_once if len(tensors) <= MAX_PLAN_KEPT else _plan_once.__wrapped__
+    plan = plan_once(tensors, config_text)
     for name, tied_to in find_tied_layers(checkpoint, plan).items():
         plan = tie_layer(plan, name, tied_to)
     statistics: list[LayerStatistics | None] = []
@@ -89,6 +102,12 @@ def plan_checkpoint(
             statistics.append(None)
     plan.account()
     return plan, tuple(statistics)
+
+
+@lru_cache(maxsize=64)
+def _plan_once(tensors: tuple[TensorInfo, ...], config_text: str) -> LayerPlan:
+    """Plan tensors that may come again: the models of a population share their plan."""
+    return plan_layers(tensors, json.loads(config_text))
 
 
 def find_tied_layers(checkpoint: Checkpoint, plan: LayerPlan) -> dict[str, str]:
@@ -129,10 +148,12 @@ def _plan_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     reused = verdict is not None
     if verdict is None:
         verdict = _judge(store, row)
-        store.manifests.create(key, verdict)
+        if verdict["reason"] not in PASSING_REASONS:
+            store.manifests.create(key, verdict)
+    stored_key = None if verdict["reason"] in PASSING_REASONS else key
     payload = {name: verdict.get(name) for name in LAYERS_SCHEMA}
     # The repo may have been renamed since: the row's own name counts.
-    return payload | {"repo_id": row["repo_id"], "reused": reused, "plan_manifest": key}
+    return payload | {"repo_id": row["repo_id"], "reused": reused, "plan_manifest": stored_key}
 
 
 def _judge(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,9 +190,8 @@ def _plan_payload(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _measure(checkpoint: Checkpoint, layer: Layer) -> LayerStatistics | None:
     if layer.treatment is Treatment.TOKENISED:
-        weights = checkpoint.read_flat(layer.name)
-        biases = checkpoint.read_flat(layer.bias_name) if layer.bias_name else None
-        return measure_layer(layer.name, weights, biases)
+        biases = TensorValues(checkpoint, layer.bias_name) if layer.bias_name else None
+        return measure_layer(layer.name, TensorValues(checkpoint, layer.name), biases)
     is_running = layer.role in {Role.BATCHNORM_MEAN, Role.BATCHNORM_VAR}
     if not is_running or not is_weight_dtype(layer.dtype):
         return None
@@ -185,5 +205,9 @@ def _measure(checkpoint: Checkpoint, layer: Layer) -> LayerStatistics | None:
 
 
 def _equal_bytes(checkpoint: Checkpoint, left: str, right: str) -> bool:
-    values = [checkpoint.read_flat(name).view(np.uint8) for name in (left, right)]
-    return bool(np.array_equal(values[0], values[1]))
+    chunks = zip(
+        TensorValues(checkpoint, left).chunks(),
+        TensorValues(checkpoint, right).chunks(),
+        strict=True,
+    )
+    return all(np.array_equal(one.view(np.uint8), other.view(np.uint8)) for one, other in chunks)

@@ -4,6 +4,7 @@
 computed with. Not here: which tensors belong together (``plan``).
 """
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,18 @@ def join_matrix(
     joined[:, :-1] = matrix
     joined[:, -1] = bias
     return joined
+
+
+def output_geometry(layer: Layer) -> tuple[int, int, int]:
+    """Return (before, rows, after): the stored weight is that array, and rows are its outputs.
+
+    Row r of the layer's matrix is ``weight.reshape(before, rows, after)[:, r, :]``; where
+    ``before`` is 1, the matrix lies in the file as it is.
+    """
+    axis = _output_axis(layer)
+    if axis == 0:
+        return 1, layer.rows, layer.cols
+    return prod(layer.shape[:axis]), layer.shape[axis], prod(layer.shape[axis + 1 :])
 
 
 def split_matrix(

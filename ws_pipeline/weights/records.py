@@ -45,6 +45,13 @@ def layer_to_record(layer: Layer, statistics: LayerStatistics | None) -> dict[st
     return record | {name: measured.get(name) for name in STATISTICS_FIELDS}
 
 
+def statistics_from_record(record: Mapping[str, Any]) -> LayerStatistics | None:
+    """Return the statistics of a record; None where a layer is not tokenised."""
+    if record["std"] is None:
+        return None
+    return LayerStatistics(**{name: record[name] for name in STATISTICS_FIELDS})
+
+
 def layer_from_record(record: Mapping[str, Any]) -> Layer:
     """Return the layer of a record; fields that a layer does not have are ignored."""
     values = {field.name: record[field.name] for field in fields(Layer)}

@@ -218,17 +218,29 @@ def test_a_second_run_packs_nothing(tmp_path: Path) -> None:
     assert second.drop("reused").equals(first.drop("reused"))
 
 
-def test_large_models_are_packed_through_a_file_to_the_same_shard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_file_is_a_row_now_and_no_verdict_for_ever(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    files = store_repos(store, {"mlp": build("mlp", tmp_path / "hub")})
+    layers = plan_family(store, files)
+    (blob,) = (file for file in (tmp_path / "store/blobs").rglob("*") if file.is_file())
+    blob.rename(tmp_path / "elsewhere")
+    frame = pack_family(store, files, layers)
+    assert frame["reason"].to_list() == ["missing_input"]
+    assert frame["manifest"].to_list() == [None]
+    assert not list((tmp_path / "store/.tmp").glob("*"))
+    (tmp_path / "elsewhere").rename(blob)
+    assert pack_family(store, files, layers)["accepted"].all()
+
+
+def test_the_store_and_the_folder_get_the_same_shard(tmp_path: Path) -> None:
     folder = build("cnn", tmp_path / "hub")
-    digests = []
-    for limit in (2**20, 0):
-        monkeypatch.setattr("ws_pipeline.tokens.shards.IN_MEMORY_BYTES", limit)
-        store = open_store(tmp_path / str(limit))
-        files = store_repos(store, {"cnn": folder})
-        digests += pack_family(store, files, plan_family(store, files))["shard_sha256"].to_list()
-    assert digests[0] == digests[1]
+    store = open_store(tmp_path)
+    files = store_repos(store, {"cnn": folder})
+    frame = pack_family(store, files, plan_family(store, files))
+    manifest = pack_path(folder, tmp_path / "tokens")
+    raw = (tmp_path / "tokens" / SHARD_NAME).read_bytes()
+    assert frame["shard_sha256"].to_list() == [hashlib.sha256(raw).hexdigest()]
+    assert manifest["shard"] == {"sha256": hashlib.sha256(raw).hexdigest(), "num_bytes": len(raw)}
 
 
 def test_packing_twice_leaves_no_temporary_file(tmp_path: Path) -> None:

@@ -108,3 +108,19 @@ def test_packing_may_carry_what_a_corpus_refuses(repos: dict[str, Path]) -> None
         ("carried", "non_finite_weights")
     ]
     assert statistics == (None,)
+
+
+def test_a_missing_file_is_a_row_now_and_no_verdict_for_ever(
+    tmp_path: Path, repos: dict[str, Path]
+) -> None:
+    store = open_store(tmp_path)
+    files = store_repos(store, {"mlp": repos["mlp"]})
+    (blob,) = (file for file in (tmp_path / "store/blobs").rglob("*") if file.is_file())
+    blob.rename(tmp_path / "elsewhere")
+    frame = plan_family(store, files)
+    assert frame["reason"].to_list() == ["missing_input"]
+    assert frame["plan_manifest"].to_list() == [None]
+    (tmp_path / "elsewhere").rename(blob)
+    frame = plan_family(store, files)
+    assert frame["accepted"].all()
+    assert not frame["reused"].any()

@@ -9,13 +9,14 @@ from hypothesis.extra import numpy as hnp
 
 from ws_pipeline.errors import Reason, WeightsError
 from ws_pipeline.weights.statistics import (
-    CHUNK,
+    MAX_SORTED,
+    MIN_COUNTED,
     QUANTILES,
     STATISTICS_FIELDS,
+    combine_rows,
     measure_layer,
-    measure_moments,
-    measure_quantiles,
-    select_ranks,
+    measure_rows,
+    measure_values,
 )
 
 FINITE = hnp.arrays(
@@ -28,26 +29,13 @@ FINITE = hnp.arrays(
 @given(FINITE)
 def test_moments_and_quantiles_are_those_of_numpy(values: np.ndarray) -> None:  # type: ignore[type-arg]
     wide = values.astype(np.float64)
-    moments = measure_moments(values)
+    measured = measure_values("w", values)
+    moments = measured.moments
     scale = np.abs(wide).max() + 1e-300
     assert moments.mean == pytest.approx(wide.mean(), rel=1e-12, abs=1e-14 * scale)
     assert moments.std == pytest.approx(wide.std(), rel=1e-9, abs=1e-12 * scale)
     expected = np.quantile(wide, QUANTILES)
-    np.testing.assert_allclose(measure_quantiles(values), expected, rtol=1e-12, atol=1e-13 * scale)
-
-
-@given(hnp.arrays(np.uint32, st.integers(1, 60)), st.data())
-def test_ranks_are_the_same_however_they_are_selected(
-    bits: np.ndarray,  # type: ignore[type-arg]
-    data: st.DataObject,
-) -> None:
-    values = bits.view(np.float32)
-    values = np.where(np.isfinite(values), values, np.float32(1.0))
-    ranks = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ws_pipeline.weights.statistics.MIN_BINNED", 0)
-        binned = select_ranks(values, ranks)
-    assert binned == {rank: float(np.sort(values)[rank]) for rank in ranks}
+    np.testing.assert_allclose(measured.quantiles, expected, rtol=1e-12, atol=1e-13 * scale)
 
 
 @given(FINITE, FINITE)
@@ -65,8 +53,40 @@ def test_the_whole_layer_is_weights_and_biases_together(
 
 
 def test_a_large_offset_does_not_eat_the_variance() -> None:
-    values = (1e6 + np.random.default_rng(0).standard_normal(3 * CHUNK + 7)).astype(np.float64)
-    assert measure_moments(values).std == pytest.approx(values.std(), rel=1e-10)
+    for dtype, size in ((np.float64, 99_999), (np.float32, 199_999), (np.float32, 999)):
+        values = (1e4 + np.random.default_rng(0).standard_normal(size)).astype(dtype)
+        std = measure_layer("w", values, None).std
+        assert std == pytest.approx(values.astype(np.float64).std(), rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [MAX_SORTED, MAX_SORTED + 1, MIN_COUNTED - 1, MIN_COUNTED + 3])
+@pytest.mark.parametrize(
+    "dtype",
+    [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn],
+)
+def test_a_layer_of_any_size_and_dtype_has_numpys_statistics(dtype: type, size: int) -> None:
+    values = np.random.default_rng(size).standard_normal(size).astype(dtype)
+    wide = values.astype(np.float64)
+    measured = measure_layer("w", values, None)
+    assert measured.w_mean == pytest.approx(wide.mean(), abs=1e-13)
+    assert measured.w_std == pytest.approx(wide.std(), rel=1e-12)
+    assert (measured.w_min, measured.w_max) == (wide.min(), wide.max())
+    found = [measured.w_q01, measured.w_q25, measured.w_q50, measured.w_q75, measured.w_q99]
+    np.testing.assert_allclose(found, np.quantile(wide, QUANTILES), rtol=1e-14, atol=1e-16)
+
+
+def test_many_models_at_once_get_the_statistics_of_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((50, 777)).astype(np.float32)
+    biases = rng.standard_normal((50, 7)).astype(np.float32)
+    for b_rows in (biases, None):
+        together = combine_rows(
+            measure_rows(weights), None if b_rows is None else measure_rows(b_rows)
+        )
+        for index, row in enumerate(together):
+            alone = measure_layer("w", weights[index], None if b_rows is None else b_rows[index])
+            expected = [np.nan if x is None else x for x in alone.to_dict().values()]
+            np.testing.assert_array_equal(row, expected)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +108,13 @@ def test_a_constant_layer_and_a_single_number_have_no_spread() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [5, MAX_SORTED + 5, MIN_COUNTED + 5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("where", ["weight", "bias"])
-def test_a_value_that_is_not_finite_is_refused_with_the_layers_name(bad: float, where: str) -> None:
-    good = np.ones(5, np.float32)
+def test_a_value_that_is_not_finite_is_refused_with_the_layers_name(
+    bad: float, where: str, dtype: type, size: int
+) -> None:
+    good = np.ones(size, dtype)
     broken = good.copy()
     broken[3] = bad
     arguments = (broken, good) if where == "weight" else (good, broken)
