@@ -150,7 +150,6 @@ class Attempt:
             batch_size=config.batch_size,
             num_steps=config.num_validation_batches,
             seed=config.seed + VALIDATION_SEED,
-            cache_bytes=0,
         )
         return [windows[step] for step in range(len(windows))]
 

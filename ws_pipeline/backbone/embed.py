@@ -24,7 +24,7 @@ import torch
 
 from ws_pipeline.backbone.devices import autocast, choose_precision
 from ws_pipeline.backbone.model import Backbone
-from ws_pipeline.backbone.sweep import SweptBatch, SweptModel, sweep_models
+from ws_pipeline.backbone.sweep import SweptBatch, sweep_models
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.windows import ModelTokens
@@ -147,7 +147,7 @@ def embed_checkpoint(
 
 def pool_models(
     backbone: Backbone,
-    models: Iterator[SweptModel],
+    models: Iterator[ModelTokens],
     num_layers: Sequence[int],
     *,
     window: int,

@@ -17,7 +17,7 @@ from ws_pipeline.backbone.devices import autocast, choose_precision
 from ws_pipeline.backbone.embed import choose_window, layout_of
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import ScaledTokens, denormalize, scale_from_features
-from ws_pipeline.backbone.sweep import SweptBatch, SweptModel, sweep_models
+from ws_pipeline.backbone.sweep import SweptBatch, sweep_models
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.windows import ModelTokens
 
@@ -68,7 +68,7 @@ def reconstruct_models(
 
 def layer_errors(
     backbone: Backbone,
-    models: Iterator[SweptModel],
+    models: Iterator[ModelTokens],
     layers: Sequence[Sequence[Mapping[str, Any]]],
     *,
     window: int,

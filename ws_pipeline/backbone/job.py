@@ -23,7 +23,7 @@ from ws_pipeline.backbone.config import (
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.tokens.layout import TokenLayout
 
-TRAINER_VERSION = "1"
+TRAINER_VERSION = "2"
 """Raise it when the same job would give other weights: existing models are then made again."""
 
 MAX_PROCESSES = 65_536

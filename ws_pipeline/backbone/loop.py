@@ -123,7 +123,7 @@ class TrainingLoop:
         """
         self.model.train()
         num_steps = self.config.num_steps
-        for batch in iterate_batches(self.train, self.progress.step, num_steps):
+        for batch in iterate_batches(self.train, self.progress.step, num_steps, device=self.device):
             self._step(batch)
             step = self.progress.step
             stopping = self._is_stopping()

@@ -17,7 +17,7 @@ from ws_pipeline.backbone.normalization import ScaledTokens, normalize
 
 
 class Windows(NamedTuple):
-    """One batch of clean windows as tensors; see ``tokens.windows`` for the axes.
+    """One batch of clean windows as tensors; made by ``expansion``.
 
     Attributes:
         tokens: ``(batch, window, token_size)`` float32 true weights.

@@ -8,29 +8,16 @@ window 512, halo 64). Memory does not depend on a model's size.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, runtime_checkable
 
 import torch
 
 from ws_pipeline.backbone.batches import to_windows
 from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.tokens.windows import TokenWindow, stack_windows
+from ws_pipeline.tokens.windows import ModelTokens, read_windows
 
 BATCH_TOKENS = 8_192
 """Tokens in one pass: 128 windows of 64; more is not faster on a CPU."""
-
-
-@runtime_checkable
-class SweptModel(Protocol):
-    """A model that hands out any run of its tokens, as ``tokens.windows.ModelTokens`` does."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the model."""
-
-    def read(self, start: int, stop: int) -> TokenWindow:
-        """Return the tokens [start, stop)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +65,7 @@ def plan_chunks(model: int, num_tokens: int, *, window: int, halo: int) -> Itera
 
 
 def sweep_models(
-    models: Iterable[SweptModel], *, window: int, halo: int, device: torch.device
+    models: Iterable[ModelTokens], *, window: int, halo: int, device: torch.device
 ) -> Iterator[SweptBatch]:
     """Yield every model's chunks in order, many to a batch.
 
@@ -95,7 +82,10 @@ def sweep_models(
     )
     size = max(1, BATCH_TOKENS // window)
     while batch := list(islice(planned, size)):
-        windows = [tokens.read(chunk.start, chunk.stop) for chunk, tokens in batch]
-        longest = max(chunk.stop - chunk.start for chunk, _ in batch)
-        arrays = stack_windows(windows, longest)
-        yield SweptBatch(chunks=[chunk for chunk, _ in batch], windows=to_windows(arrays, device))
+        chunks = [chunk for chunk, _ in batch]
+        windows = read_windows(
+            [tokens for _, tokens in batch],
+            [(chunk.start, chunk.stop) for chunk in chunks],
+            window_size=max(chunk.stop - chunk.start for chunk in chunks),
+        )
+        yield SweptBatch(chunks=chunks, windows=to_windows(windows, device))

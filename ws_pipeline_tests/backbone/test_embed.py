@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from ws_pipeline.backbone.embed import EMBEDDING_SCHEMA, embed_checkpoint, embed_models
+from ws_pipeline.backbone.expansion import to_windows
 from ws_pipeline.backbone.model import Backbone, untrained
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.windows import ModelTokens
+from ws_pipeline.tokens.windows import ModelTokens, read_windows
 from ws_pipeline_tests.backbone.test_model import spread_out
 from ws_pipeline_tests.backbone.tiny_corpus import TINY, TOKEN_SIZE, TokenLayout, build_corpus
 
@@ -39,11 +40,11 @@ def test_the_embedding_averages_mean_and_std_of_the_layers_token_latents(corpus,
     _, store, rows = corpus
     row = rows.to_dicts()[1]
     model = ModelTokens.open(store, row, TokenLayout(token_size=TOKEN_SIZE))
-    whole = model.read(0, model.num_tokens)
-    arrays = (whole.tokens, whole.mask, whole.positions, whole.scale)
+    read = read_windows([model], [(0, model.num_tokens)], window_size=model.num_tokens)
+    whole = to_windows(read, torch.device("cpu"))
     with torch.no_grad():
-        latents = backbone.encode(*(torch.from_numpy(array)[None] for array in arrays))[0].numpy()
-    parts = [latents[whole.layer == layer] for layer in (0, 1)]
+        latents = backbone.encode(*whole)[0].numpy()
+    parts = [latents[whole.positions[0, :, 1].numpy() == layer] for layer in (0, 1)]
     vectors = [np.concatenate((part.mean(axis=0), part.std(axis=0))) for part in parts]
     expected = np.mean(vectors, axis=0)
     frame = embed_models(backbone, store, rows, window=1024)
