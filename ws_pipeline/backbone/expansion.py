@@ -38,16 +38,12 @@ def to_windows(batch: WindowBatch, device: torch.device) -> Windows:
     nth = torch.arange(num_slots, device=device) - (num_tokens.cumsum(0) - num_tokens)[segment]
     field = segments[segment].unbind(dim=1)  # each (slots,)
     place = field[SegmentField.PLACE_IN_LAYER] + nth
-    run = place // field[SegmentField.TOKENS_PER_RUN]
-    chunk = place - run * field[SegmentField.TOKENS_PER_RUN]
+    chunk = place % field[SegmentField.TOKENS_PER_RUN]
     length = field[SegmentField.RUN_LENGTH] - chunk * batch.token_size
-    weight = torch.arange(batch.token_size, device=device)
-    mask = weight < length[:, None]  # (slots, token_size)
-    first = run * field[SegmentField.RUN_LENGTH] + chunk * batch.token_size
-    index = (field[SegmentField.FIRST_VALUE] + first)[:, None] + weight
-    values = join_sections(data, batch.sections)[torch.where(mask, index, 0)]
+    mask = torch.arange(batch.token_size, device=device) < length[:, None]
     scale = scales[segment]
-    tokens = torch.where(mask, values * scale[:, 2:3] * scale[:, 3:4], 0.0)
+    tokens = spread_values(data, batch.sections, mask, field[SegmentField.SECTION])
+    tokens.mul_(scale[:, 2:3]).mul_(scale[:, 3:4])
     real = (length > 0).to(torch.int64)
     positions = torch.stack(
         (
@@ -74,11 +70,25 @@ def view_tables(data: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
     return segments, scales.view(num_segments, -1)
 
 
-def join_sections(data: Tensor, sections: tuple[Section, ...]) -> Tensor:
-    """Return the values of all sections in float32, as they are stored; ``(num_values,)``."""
-    parts = []
-    for section in sections:
+def spread_values(
+    data: Tensor, sections: tuple[Section, ...], mask: Tensor, section_of: Tensor
+) -> Tensor:
+    """Put the stored values where the mask has room for them, in their order.
+
+    Args:
+        data: A batch's bytes.
+        sections: The values in them.
+        mask: ``(slots, token_size)``, real weights.
+        section_of: Section of each slot; ``(slots,)``.
+
+    Returns:
+        ``(slots, token_size)`` in float32, zero where the mask is false.
+    """
+    tokens = torch.zeros(mask.shape, dtype=torch.float32, device=data.device)
+    for index, section in enumerate(sections):
         dtype = TORCH_DTYPES[section.dtype]
         stop = section.start_byte + section.num_values * dtype.itemsize
-        parts.append(data[section.start_byte : stop].view(dtype).to(torch.float32))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        values = data[section.start_byte : stop].view(dtype).to(torch.float32)
+        chosen = mask if len(sections) == 1 else mask & (section_of == index)[:, None]
+        tokens.masked_scatter_(chosen, values)
+    return tokens

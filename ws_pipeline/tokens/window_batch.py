@@ -9,7 +9,7 @@ device in one copy:
   length);
 - ``scales``, float32 ``(segments, 4)``: (mean, log std) of the layer, then two powers of two by
   which stored values become true weights, one after the other;
-- ``sections``: the values, one section per dtype, in the order of the segments.
+- ``sections``: the values, one section per dtype, each in the order of the segments.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ ALIGNMENT_BYTES = 16
 class SegmentField(IntEnum):
     """Columns of the table of segments.
 
-    ``FIRST_VALUE`` is where the first value of the layer would lie, counted in values over all
-    sections; before the batch's first value, if the window begins inside of the layer.
+    A run is what is cut into tokens by itself, a row or a whole layer; ``SECTION`` is the section
+    that the values lie in.
     """
 
     NUM_TOKENS = 0
@@ -35,7 +35,7 @@ class SegmentField(IntEnum):
     PLACE_IN_LAYER = 3
     TOKENS_PER_RUN = 4
     RUN_LENGTH = 5
-    FIRST_VALUE = 6
+    SECTION = 6
 
 
 NUM_SCALES = 4

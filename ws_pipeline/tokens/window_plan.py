@@ -140,8 +140,8 @@ def plan_batches(
     parts = _cut_spans(table, spans, window_size)
     batch = parts.window // batch_size
     first = np.searchsorted(batch, np.arange(num_batches + 1))
-    line = _line_up(parts, batch, first)
-    segments, scales = _fill_tables(table, spans, parts, line.values)
+    line = _line_up(parts, batch)
+    segments, scales = _fill_tables(table, spans, parts, line)
     sections, section_bytes, num_bytes = _place_sections(parts, line, np.diff(first))
     reads, first_read = _merge_reads(table, spans, parts, line, section_bytes)
     real = np.add.reduceat(spans.stops - spans.starts, np.arange(num_batches) * batch_size).tolist()
@@ -198,7 +198,6 @@ class _Line:
         section: Section of each place.
         first: Place at which each section begins; ``(sections,)``.
         value: First value of each place, counted over all; ``(segments,)``.
-        values: First value of each segment, counted within its batch; ``(segments,)``.
     """
 
     order: Integers
@@ -207,7 +206,6 @@ class _Line:
     section: Integers
     first: Integers
     value: Integers
-    values: Integers
 
 
 def _cut_spans(table: LayerTable, spans: WindowSpans, window_size: int) -> _Parts:
@@ -241,28 +239,25 @@ def _cut_spans(table: LayerTable, spans: WindowSpans, window_size: int) -> _Part
     )
 
 
-def _line_up(parts: _Parts, batch: Integers, bounds: Integers) -> _Line:
+def _line_up(parts: _Parts, batch: Integers) -> _Line:
     served = np.where(parts.stored == F64, F32, parts.stored)
     order = np.lexsort((served, batch))
-    value = np.cumsum(parts.num_values[order]) - parts.num_values[order]
-    values = np.empty_like(value)
-    values[order] = value - value[bounds[:-1]][batch]  # the order is that of batches first
     served = served[order]
+    counts = parts.num_values[order]
     begins = np.ones(len(order), dtype=np.bool_)
     begins[1:] = (np.diff(batch) != 0) | (np.diff(served) != 0)
     return _Line(
         order=order,
-        batch=batch,
+        batch=batch,  # the line begins with it, so it stays in order
         served=served,
         section=np.cumsum(begins) - 1,
         first=np.flatnonzero(begins),
-        value=value,
-        values=values,
+        value=np.cumsum(counts) - counts,
     )
 
 
 def _fill_tables(
-    table: LayerTable, spans: WindowSpans, parts: _Parts, values: Integers
+    table: LayerTable, spans: WindowSpans, parts: _Parts, line: _Line
 ) -> tuple[Integers, npt.NDArray[np.float32]]:
     model, layer = spans.models[parts.window], parts.layer
     segments = np.empty((len(layer), len(SegmentField)), dtype=np.int64)
@@ -273,7 +268,9 @@ def _fill_tables(
     segments[:, SegmentField.PLACE_IN_LAYER] = parts.place
     segments[:, SegmentField.TOKENS_PER_RUN] = table.tokens_per_run[layer]
     segments[:, SegmentField.RUN_LENGTH] = table.run_lengths[layer]
-    segments[:, SegmentField.FIRST_VALUE] = values - parts.value
+    # Sections are counted within their batch.
+    first_section = line.section[np.searchsorted(line.batch, line.batch)]
+    segments[line.order, SegmentField.SECTION] = line.section - first_section
     segments[~parts.real] = 0
     segments[~parts.real, SegmentField.TOKENS_PER_RUN] = 1  # a divisor
     segments[:, SegmentField.NUM_TOKENS] = parts.num_tokens

@@ -34,8 +34,8 @@ from ws_pipeline.tokens.window_plan import BatchPlan, WindowSpans, max_batch_byt
 PLANNED_STEPS = 32
 """Steps that are planned in one go."""
 
-PLANNED_TOKENS = 2**16
-"""Bound on the tokens of such steps, for arrays of a few MB; 32 steps of the tiny recipe."""
+PLANNED_TOKENS = 2**18
+"""Bound on the tokens of such steps; arrays of 40 MB if each were of another layer, else of 1."""
 
 PREFETCH_STEPS = 4
 """Steps that are fetched from a remote store ahead of the one that is read."""

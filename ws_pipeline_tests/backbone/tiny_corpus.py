@@ -137,9 +137,7 @@ def make_batch(windows: Windows) -> WindowBatch:
     segments[:, [SegmentField.PLACE_IN_MODEL, SegmentField.LAYER]] = positions[:, :2]
     segments[:, SegmentField.PLACE_IN_LAYER] = positions[:, 2]
     segments[:, SegmentField.TOKENS_PER_RUN] = 2**40  # the token ends its layer's only run
-    before = positions[:, 2] * token_size
-    segments[:, SegmentField.RUN_LENGTH] = before + lengths
-    segments[:, SegmentField.FIRST_VALUE] = np.cumsum(lengths) - lengths - before
+    segments[:, SegmentField.RUN_LENGTH] = positions[:, 2] * token_size + lengths
     scales = np.ones((batch * window, 4), dtype=np.float32)
     scales[:, :2] = windows.scale.reshape(-1, 2).numpy()
     tables = segments.tobytes() + scales.tobytes()
