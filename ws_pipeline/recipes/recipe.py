@@ -16,6 +16,7 @@ from ws_pipeline.evaluation.config import EvaluationConfig
 from ws_pipeline.hub.selection import SelectionPolicy
 from ws_pipeline.tokens.corpus import SplitPolicy
 from ws_pipeline.tokens.layout import TokenLayout
+from ws_pipeline.tokens.mixture import Mixture
 
 Scalar = str | int | float | bool
 
@@ -30,6 +31,7 @@ class Recipe:
         selection: Which repos of the hub go in.
         splits: How models are divided into train, val and test.
         layout: How layers are cut into tokens.
+        mixture: How often each family is drawn.
         backbone: The network.
         loss: What it minimises.
         views: What the encoder sees in place of the clean tokens.
@@ -42,6 +44,7 @@ class Recipe:
     selection: SelectionPolicy = field(default_factory=SelectionPolicy)
     splits: SplitPolicy = field(default_factory=SplitPolicy)
     layout: TokenLayout = field(default_factory=TokenLayout)
+    mixture: Mixture = field(default_factory=Mixture)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     views: ViewConfig = field(default_factory=ViewConfig)

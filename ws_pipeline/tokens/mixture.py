@@ -16,7 +16,7 @@ from ws_pipeline.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixture:
-    """Shares of the families among the windows; models of one family are drawn alike.
+    """Shares of the families among the windows.
 
     Attributes:
         temperature: A family of n models gets a share in proportion to ``n ** (1 / temperature)``:
@@ -52,7 +52,8 @@ def weigh_models(rows: pl.DataFrame, mixture: Mixture) -> npt.NDArray[np.float64
     """Return the probability of each model; ``(models,)``.
 
     Args:
-        rows: Corpus rows with their ``family``.
+        rows: Corpus rows: ``family``, and ``weight``, by which a model counts more or less than
+            the others of its family.
         mixture: The shares.
 
     Raises:
@@ -65,7 +66,7 @@ def weigh_models(rows: pl.DataFrame, mixture: Mixture) -> npt.NDArray[np.float64
         )
     else:
         shares = sizes ** (1.0 / mixture.temperature)
-    weights = shares / sizes
+    weights = shares / sizes * rows["weight"].to_numpy().astype(np.float64)
     if not weights.sum() > 0.0:
         raise ConfigError(
             "Mixture.family_weights must give weight to a family that is there: "
