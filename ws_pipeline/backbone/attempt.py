@@ -29,6 +29,7 @@ from ws_pipeline.backbone.signals import StopRequest
 from ws_pipeline.backbone.tracking import MlflowRun
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.mixture import weigh_models
 from ws_pipeline.tokens.windows import WindowDataset
 
 VALIDATION_SEED = 1_000_003
@@ -128,6 +129,7 @@ class Attempt:
                 f"{self.job.snapshot[:12]} has none among its {self.corpus.height}; crawl more."
             )
         config = self.job.training
+        rows = rows.with_columns(weight=weigh_models(rows, self.job.mixture))
         return WindowDataset(
             self.store,
             rows,
@@ -155,7 +157,6 @@ class Attempt:
             seed=config.seed + VALIDATION_SEED,
             rank=accelerator.process_index,
             num_processes=accelerator.num_processes,
-            cache_bytes=0,
         )
         return [windows[step] for step in range(len(windows))]
 

@@ -30,7 +30,6 @@ from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import MIN_STD, ScaledTokens
 from ws_pipeline.backbone.sweep import (
     SweptBatch,
-    SweptModel,
     choose_window,
     layout_of,
     open_models,
@@ -178,7 +177,7 @@ def embed_checkpoint(
 
 def pool_models(
     backbone: Backbone,
-    models: Iterator[SweptModel],
+    models: Iterator[ModelTokens],
     num_layers: Sequence[int],
     *,
     window: int,

@@ -18,12 +18,12 @@ from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import ScaledTokens, denormalize, scale_from_features
 from ws_pipeline.backbone.sweep import (
     SweptBatch,
-    SweptModel,
     choose_window,
     open_models,
     sweep_models,
 )
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.windows import ModelTokens
 
 RECONSTRUCTION_SCHEMA: dict[str, pl.DataType] = {
     "hub_id": pl.String(),
@@ -71,7 +71,7 @@ def reconstruct_models(
 
 def layer_errors(
     backbone: Backbone,
-    models: Iterator[SweptModel],
+    models: Iterator[ModelTokens],
     layers: Sequence[Sequence[Mapping[str, Any]]],
     *,
     window: int,

@@ -22,6 +22,7 @@ from ws_pipeline.backbone.config import (
 )
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.tokens.layout import TokenLayout
+from ws_pipeline.tokens.mixture import Mixture
 
 TRAINER_VERSION = "2"
 """Raise it when the same job would give other weights: existing models are then made again."""
@@ -47,6 +48,7 @@ class TrainJob:
         views: What the encoder sees.
         training: The optimiser's path.
         layout: How layers are cut into tokens.
+        mixture: How often each family is drawn.
         out_dir: Checkpoints, the model and `result.json` go here.
         mlflow_tracking_uri: Empty for a run without MLflow.
         mlflow_experiment: One per study.
@@ -65,6 +67,7 @@ class TrainJob:
     views: ViewConfig = field(default_factory=ViewConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     layout: TokenLayout = field(default_factory=TokenLayout)
+    mixture: Mixture = field(default_factory=Mixture)
     out_dir: str
     mlflow_tracking_uri: str = ""
     mlflow_experiment: str = "backbones"
@@ -107,7 +110,16 @@ class TrainJob:
 
     def digest(self) -> str:
         """Return the sha256 of everything that decides the weights; not of where they are put."""
-        decisive = ("snapshot", "backbone", "loss", "views", "training", "layout", "num_processes")
+        decisive = (
+            "snapshot",
+            "backbone",
+            "loss",
+            "views",
+            "training",
+            "layout",
+            "mixture",
+            "num_processes",
+        )
         values = dataclasses.asdict(self)
         content = {"trainer": TRAINER_VERSION} | {name: values[name] for name in decisive}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -135,6 +147,7 @@ class TrainJob:
             "views": lambda part: build(ViewConfig, part),
             "training": lambda part: build(TrainingConfig, part, tuples=("betas",)),
             "layout": lambda part: build(TokenLayout, part),
+            "mixture": lambda part: build(Mixture, part),
         }
         for name, parse in parts.items():
             if name in values:

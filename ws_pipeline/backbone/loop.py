@@ -125,7 +125,7 @@ class TrainingLoop:
         num_steps = self.config.num_steps
         if self.patience.is_over:
             return True
-        for batch in iterate_batches(self.train, self.progress.step, num_steps):
+        for batch in iterate_batches(self.train, self.progress.step, num_steps, device=self.device):
             self.throughput.start()
             self._step(batch)
             step = self.progress.step

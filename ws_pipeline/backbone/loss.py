@@ -18,7 +18,7 @@ from ws_pipeline.backbone.parallel import gather_rows
 
 
 class Windows(NamedTuple):
-    """One batch of clean windows as tensors; see ``tokens.windows`` for the axes.
+    """One batch of clean windows as tensors; made by ``expansion``.
 
     Attributes:
         tokens: ``(batch, window, token_size)`` float32 true weights.

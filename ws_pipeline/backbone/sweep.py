@@ -8,7 +8,7 @@ window 512, halo 64). Memory does not depend on a model's size.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
@@ -18,7 +18,7 @@ from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.errors import ConfigError
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
-from ws_pipeline.tokens.windows import ModelTokens, TokenWindow, stack_windows
+from ws_pipeline.tokens.windows import ModelTokens, read_windows
 
 DEFAULT_WINDOW = 512
 """The papers' window for embedding, for a backbone that was not trained."""
@@ -28,18 +28,6 @@ HALO_SHARE = 8
 
 BATCH_TOKENS = 8_192
 """Tokens in one pass: 128 windows of 64; more is not faster on a CPU."""
-
-
-@runtime_checkable
-class SweptModel(Protocol):
-    """A model that hands out any run of its tokens, as ``tokens.windows.ModelTokens`` does."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the model."""
-
-    def read(self, start: int, stop: int) -> TokenWindow:
-        """Return the tokens [start, stop)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +75,7 @@ def plan_chunks(model: int, num_tokens: int, *, window: int, halo: int) -> Itera
 
 
 def sweep_models(
-    models: Iterable[SweptModel], *, window: int, halo: int, device: torch.device
+    models: Iterable[ModelTokens], *, window: int, halo: int, device: torch.device
 ) -> Iterator[SweptBatch]:
     """Yield every model's chunks in order, many to a batch.
 
@@ -104,10 +92,13 @@ def sweep_models(
     )
     size = max(1, BATCH_TOKENS // window)
     while batch := list(islice(planned, size)):
-        windows = [tokens.read(chunk.start, chunk.stop) for chunk, tokens in batch]
-        longest = max(chunk.stop - chunk.start for chunk, _ in batch)
-        arrays = stack_windows(windows, longest)
-        yield SweptBatch(chunks=[chunk for chunk, _ in batch], windows=to_windows(arrays, device))
+        chunks = [chunk for chunk, _ in batch]
+        windows = read_windows(
+            [tokens for _, tokens in batch],
+            [(chunk.start, chunk.stop) for chunk in chunks],
+            window_size=max(chunk.stop - chunk.start for chunk in chunks),
+        )
+        yield SweptBatch(chunks=chunks, windows=to_windows(windows, device))
 
 
 def open_models(

@@ -17,6 +17,7 @@ from ws_pipeline.hub.selection import SelectionPolicy
 from ws_pipeline.tokens.corpus import SplitPolicy
 from ws_pipeline.tokens.corpus_rules import CorpusPolicy
 from ws_pipeline.tokens.layout import TokenLayout
+from ws_pipeline.tokens.mixture import Mixture
 
 Scalar = str | int | float | bool
 
@@ -32,6 +33,7 @@ class Recipe:
         corpus: Which of the tokenised models go in: copies, near copies, share of a lineage.
         splits: How models are divided into train, val and test.
         layout: How layers are cut into tokens.
+        mixture: How often each family is drawn.
         backbone: The network.
         loss: What it minimises.
         views: What the encoder sees in place of the clean tokens.
@@ -45,6 +47,7 @@ class Recipe:
     corpus: CorpusPolicy = field(default_factory=CorpusPolicy)
     splits: SplitPolicy = field(default_factory=SplitPolicy)
     layout: TokenLayout = field(default_factory=TokenLayout)
+    mixture: Mixture = field(default_factory=Mixture)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     views: ViewConfig = field(default_factory=ViewConfig)

@@ -1,15 +1,16 @@
-"""Windows of tokens for training and embedding: consecutive tokens of one model as numpy arrays.
+"""Windows of tokens for training and embedding: consecutive tokens of one model, in batches.
 
-:class:`ModelTokens` reads any window of one model; :class:`WindowDataset` draws random windows from
-a corpus, the same for the same (seed, step, rank), so a run resumes at any step by index alone.
-Does I/O (reads shards). Not here: normalisation (the loss does it from ``scale``), torch tensors.
+:class:`WindowDataset` serves random windows from a corpus, the same for the same seed and step, so
+a run resumes at any step by index alone, and a step's windows do not depend on how many processes
+share them. :func:`read_windows` reads given windows of given models. Does I/O (reads shards). Not
+here: mask, positions and normalisation, which are the device's work; torch tensors.
 
-A step of 32 windows x 64 tokens x 64 weights over 250 cached models takes about 1 ms on one core.
+Figures: benchmarks/windows.py.
 """
 
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +18,34 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ws_pipeline.arrays import NUM_POSITION_COORDINATES, NUM_SCALE_FEATURES
-from ws_pipeline.errors import ConfigError
+from ws_pipeline.errors import ConfigError, WsPipelineError
+from ws_pipeline.storage.objects import LocalFolder
+from ws_pipeline.storage.ranges import DEFAULT_CACHE_BYTES, LocalRanges, open_ranges
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.layer_values import CheckpointValues, ShardValues
-from ws_pipeline.tokens.layout import TokenIndex, TokenLayout
+from ws_pipeline.tokens.draws import WindowDraws
+from ws_pipeline.tokens.layer_table import LayerTable
+from ws_pipeline.tokens.layer_values import CheckpointValues, ModelValues, ShardValues, read_values
+from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.manifests import read_token_layers
 from ws_pipeline.tokens.records import TokenLayer
-from ws_pipeline.tokens.shard_format import open_shard
-from ws_pipeline.weights.normalization import log_std
+from ws_pipeline.tokens.window_batch import WindowBatch
+from ws_pipeline.tokens.window_plan import BatchPlan, WindowSpans, max_batch_bytes, plan_batches
 
-CACHE_BYTES = 2**30
-"""Default bound on tokens kept in memory by a data set; 250 models of 100 k parameters need 0.1."""
+PLANNED_STEPS = 32
+"""Steps that are planned in one go."""
 
-MAX_CACHED_MODEL_SHARE = 8
-"""A model larger than this fraction of the cache is read window by window instead."""
+PLANNED_TOKENS = 2**18
+"""Bound on the tokens of such steps; arrays of 40 MB if each were of another layer, else of 1."""
 
+PREFETCH_STEPS = 4
+"""Steps that are fetched from a remote store ahead of the one that is read."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenWindow:
-    """Consecutive tokens of one model.
-
-    Attributes:
-        tokens: True weights, zero where padded; float32 ``(window, token_size)``.
-        lengths: Real weights in each token; int32 ``(window,)``.
-        positions: (place in the model, layer, place in the layer); int64 ``(window, 3)``.
-        scale: (mean, log std) of the token's layer; float32 ``(window, 2)``.
-        layer: Row of the model's token-layer table; int32 ``(window,)``.
-    """
-
-    tokens: npt.NDArray[np.float32]
-    lengths: npt.NDArray[np.int32]
-    positions: npt.NDArray[np.int64]
-    scale: npt.NDArray[np.float32]
-    layer: npt.NDArray[np.int32]
-
-    @property
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """Where real weights are; ``(window, token_size)``."""
-        mask: npt.NDArray[np.bool_] = np.arange(self.tokens.shape[1]) < self.lengths[:, None]
-        return mask
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of all arrays."""
-        arrays = (self.tokens, self.lengths, self.positions, self.scale, self.layer)
-        return sum(array.nbytes for array in arrays)
-
-    def slice(self, start: int, stop: int) -> "TokenWindow":
-        """Return the tokens [start, stop) of this window, without copying."""
-        return TokenWindow(
-            tokens=self.tokens[start:stop],
-            lengths=self.lengths[start:stop],
-            positions=self.positions[start:stop],
-            scale=self.scale[start:stop],
-            layer=self.layer[start:stop],
-        )
+PREFETCH_THREADS = 8
+"""Requests under way at a time."""
 
 
 class ModelTokens:
-    """The token sequence of one model, read window by window.
+    """The token sequence of one model.
 
     Args:
         layers: Its token layers, in order.
@@ -84,21 +53,19 @@ class ModelTokens:
         layout: How layers are cut.
     """
 
-    def __init__(
-        self, layers: list[TokenLayer], values: ShardValues | CheckpointValues, layout: TokenLayout
-    ) -> None:
+    def __init__(self, layers: list[TokenLayer], values: ModelValues, layout: TokenLayout) -> None:
         self.layers = layers
-        self.layout = layout
-        self.index = TokenIndex(layout, [(layer.rows, layer.cols) for layer in layers])
-        self._values = values
-        moments = [(layer.mean, log_std(layer.std)) for layer in layers]
-        self._scale = np.array(moments, dtype=np.float32).reshape(-1, NUM_SCALE_FEATURES)
+        self.values = values
+        self.table = LayerTable.of_model(layers, layout)
 
     @classmethod
     def open(cls, store: Store, row: Mapping[str, Any], layout: TokenLayout) -> "ModelTokens":
         """Open a row of the corpus or of ``tokens/shards`` (``shard_sha256`` and ``layers``)."""
-        shard = open_shard(store.blobs.local_path(row["shard_sha256"]))
-        return cls(read_token_layers(row), ShardValues(shard), layout)
+        blobs, sha256 = store.blobs, row["shard_sha256"]
+        blobs.local_path(sha256)  # of a remote store: all of it will be read
+        folder = blobs.folder if isinstance(blobs.folder, LocalFolder) else None
+        ranges = LocalRanges(folder or LocalFolder(root=str(blobs.cache)))
+        return cls(read_token_layers(row), ShardValues(ranges, sha256), layout)
 
     @classmethod
     def open_path(cls, path: str | Path, layout: TokenLayout) -> "ModelTokens":
@@ -113,56 +80,53 @@ class ModelTokens:
     @property
     def num_tokens(self) -> int:
         """Tokens of the model."""
-        return self.index.num_tokens
-
-    def read(self, start: int, stop: int) -> TokenWindow:
-        """Read the tokens [start, stop), which must lie within the model."""
-        if not 0 <= start <= stop <= self.num_tokens:
-            raise IndexError(f"the model has {self.num_tokens} tokens, not [{start}, {stop})")
-        layer = self.index.layer_of(start, stop)
-        lengths = self.index.lengths(start, stop).astype(np.int32)
-        tokens = np.zeros((stop - start, self.layout.token_size), dtype=np.float32)
-        # Within a layer and from layer to layer, token order is value order: one masked assignment.
-        mask = np.arange(self.layout.token_size) < lengths[:, None]
-        tokens[mask] = self._read_values(start, stop, layer, lengths)
-        return TokenWindow(
-            tokens=tokens,
-            lengths=lengths,
-            positions=self.index.positions(start, stop),
-            scale=self._scale[layer],
-            layer=layer,
-        )
-
-    def _read_values(
-        self,
-        start: int,
-        stop: int,
-        layer: npt.NDArray[np.int32],
-        lengths: npt.NDArray[np.int32],
-    ) -> npt.NDArray[np.float32]:
-        parts: list[npt.NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)]
-        offsets = self.index.offsets(start, stop)
-        for found in np.unique(layer):
-            (places,) = np.nonzero(layer == found)
-            first, last = places[0], places[-1]
-            count = int(offsets[last] + lengths[last] - offsets[first])
-            parts.append(self._values.read(self.layers[found], int(offsets[first]), count))
-        return np.concatenate(parts)
+        return int(self.table.num_tokens[0])
 
 
-Batch = dict[str, npt.NDArray[Any]]
+def read_windows(
+    models: Sequence[ModelTokens], spans: Iterable[tuple[int, int]], *, window_size: int
+) -> WindowBatch:
+    """Read one window [start, stop) of each model; short ones are padded.
+
+    Raises:
+        IndexError: A window is empty, too long, or not within its model.
+    """
+    starts, stops = np.array(list(spans), dtype=np.int64).reshape(-1, 2).T
+    for model, start, stop in zip(models, starts, stops, strict=True):
+        if not 0 <= start < stop <= model.num_tokens or stop - start > window_size:
+            raise IndexError(
+                f"the model has {model.num_tokens} tokens, not [{start}, {stop}); "
+                f"a window has 1 to {window_size}"
+            )
+    # Windows of one model share its layers.
+    distinct = {id(model): model for model in models}
+    order = {key: place for place, key in enumerate(distinct)}
+    table = LayerTable.join([model.table for model in distinct.values()])
+    rows = np.array([order[id(model)] for model in models])
+    (plan,) = plan_batches(
+        table,
+        WindowSpans(models=rows, starts=starts, stops=stops),
+        window_size=window_size,
+        batch_size=len(models),
+    )
+    values = [model.values for model in distinct.values()]
+    batch = plan.begin()
+    read_values(batch, plan.reads, [values[row] for row in plan.reads.models.tolist()])
+    return batch
 
 
 class WindowDataset:
     """Random windows over a corpus, map-style over steps.
 
-    Every draw picks a model by its ``weight`` and a start uniformly within it; models shorter than
-    the window are padded. The draws of a step depend on (seed, step) alone and are dealt to the
-    processes in turn, so one process or several see the same windows.
+    The windows of a step are a function of (seed, step); process r of n reads the r-th of n equal,
+    consecutive parts. See ``draws`` for how likely each token is.
+
+    Memory: the layer table (`LayerTable`), plans of twice `PLANNED_TOKENS`, and one batch. Disk,
+    for a remote store: ``cache_bytes``. Only the bytes of the windows are read, in blocks.
 
     Args:
         store: Where the shards are.
-        rows: Corpus rows: ``shard_sha256``, ``layers`` and ``weight``.
+        rows: Corpus rows: ``shard_sha256``, ``layers`` and ``weight``, by which models are drawn.
         layout: How layers are cut.
         window_size: Tokens per window.
         batch_size: Windows per step of all processes together.
@@ -170,7 +134,7 @@ class WindowDataset:
         seed: Of the draws.
         rank: Which process this is.
         num_processes: How many there are; divides ``batch_size``.
-        cache_bytes: Bound on tokens kept in memory.
+        cache_bytes: Bound on the local cache of a remote store.
     """
 
     def __init__(
@@ -185,119 +149,143 @@ class WindowDataset:
         seed: int,
         rank: int = 0,
         num_processes: int = 1,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        _check_rows(rows)
         if batch_size % num_processes or not 0 <= rank < num_processes:
             raise ConfigError(
                 f"batch_size {batch_size} must be a multiple of num_processes {num_processes}, "
                 f"and rank {rank} below it."
             )
-        self._store = store
-        self._rows = rows.select("shard_sha256", "layers").to_dicts()
         self.layout = layout
         self.window_size = window_size
         self.batch_size = batch_size
+        self.share = batch_size // num_processes
+        """Windows of this process in a step."""
+        self.table = LayerTable.of_corpus(rows, layout)
+        self.draws = WindowDraws(
+            rows["weight"].to_numpy().astype(np.float64),
+            self.table.num_tokens,
+            window_size=window_size,
+            seed=seed,
+        )
         self._num_steps = num_steps
-        self._seed = seed
-        self._share = slice(rank, None, num_processes)
-        self._cumulative_weight = np.cumsum(rows["weight"].to_numpy().astype(np.float64))
-        self._models: dict[int, ModelTokens] = {}
-        self._cache = _WindowCache(cache_bytes)
+        self._first = rank * self.share
+        self._ranges = open_ranges(store.blobs, cache_bytes=cache_bytes)
+        self._values = [ShardValues(self._ranges, sha256) for sha256 in rows["shard_sha256"]]
+        self._plans: dict[int, BatchPlan] = {}
+        self._prefetch = (
+            None if isinstance(self._ranges, LocalRanges) else _Prefetch(self._list_reads)
+        )
 
     def __len__(self) -> int:
         """Return the number of steps."""
         return self._num_steps
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> WindowBatch:
+        """Return this process's windows of a step, in memory of their own."""
+        return self.read(step)
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """What no batch exceeds, for a buffer that is used again."""
+        return max_batch_bytes(
+            window_size=self.window_size,
+            batch_size=self.share,
+            token_size=self.layout.token_size,
+        )
+
+    def read(self, step: int, out: npt.NDArray[np.uint8] | None = None) -> WindowBatch:
         """Return this process's windows of a step.
 
-        Returns:
-            ``tokens`` float32 (batch, window, token_size), ``mask`` bool of the same shape,
-            ``positions`` int64 (batch, window, 3), ``scale`` float32 (batch, window, 2), ``layer``
-            int32 (batch, window) with -1 where padded, ``model`` int32 (batch,): row of ``rows``.
+        Args:
+            step: Which step.
+            out: Memory for the batch; fresh memory if None or too short.
         """
         if not 0 <= step < self._num_steps:
             raise IndexError(f"there are {self._num_steps} steps, not {step + 1}")
-        generator = np.random.default_rng([self._seed, step])
-        draws = generator.random((self.batch_size, 2))[self._share]
-        models = np.searchsorted(
-            self._cumulative_weight, draws[:, 0] * self._cumulative_weight[-1], side="right"
-        )
-        models = np.minimum(models, len(self._rows) - 1)
-        windows = [
-            self._read(int(model), float(place))
-            for model, place in zip(models, draws[:, 1], strict=True)
-        ]
-        batch = stack_windows(windows, self.window_size)
-        batch["model"] = models.astype(np.int32)
+        if self._prefetch is not None:
+            self._prefetch.reach(step, min(step + PREFETCH_STEPS, self._num_steps - 1))
+        plan = self.plan(step)
+        batch = plan.begin(out)
+        values = self._values
+        read_values(batch, plan.reads, [values[row] for row in plan.reads.models.tolist()])
         return batch
 
-    def _read(self, model: int, place: float) -> TokenWindow:
-        tokens = self._models.get(model)
-        if tokens is None:
-            tokens = ModelTokens.open(self._store, self._rows[model], self.layout)
-            self._models[model] = tokens
-        start = int(place * max(1, tokens.num_tokens - self.window_size + 1))
-        stop = min(start + self.window_size, tokens.num_tokens)
-        whole = self._cache.get(model, tokens)
-        return tokens.read(start, stop) if whole is None else whole.slice(start, stop)
+    def close(self) -> None:
+        """Stop fetching ahead and give the cache's disk back."""
+        if self._prefetch is not None:
+            self._prefetch.close()
+        self._ranges.close()
 
+    def plan(self, step: int) -> BatchPlan:
+        """Return what a step reads; steps are planned many at a time, and the last are kept."""
+        plan = self._plans.get(step)
+        if plan is None:
+            count = PLANNED_TOKENS // (self.window_size * self.share)
+            count = min(max(count, 1), PLANNED_STEPS)
+            first = step - step % count
+            self._plans = {
+                each: old for each, old in self._plans.items() if first - count <= each < first
+            } | dict(zip(range(first, first + count), self._plan_steps(first, count), strict=True))
+            plan = self._plans[step]
+        return plan
 
-def stack_windows(windows: list[TokenWindow], window_size: int) -> Batch:
-    """Stack windows into one batch, padding short ones: zeros, mask False, layer -1."""
-    batch_size, token_size = len(windows), windows[0].tokens.shape[1]
-    tokens = np.zeros((batch_size, window_size, token_size), dtype=np.float32)
-    lengths = np.zeros((batch_size, window_size), dtype=np.int32)
-    positions = np.zeros((batch_size, window_size, NUM_POSITION_COORDINATES), dtype=np.int64)
-    scale = np.zeros((batch_size, window_size, NUM_SCALE_FEATURES), dtype=np.float32)
-    layer = np.full((batch_size, window_size), -1, dtype=np.int32)
-    for row, window in enumerate(windows):
-        size = len(window.lengths)
-        tokens[row, :size] = window.tokens
-        lengths[row, :size] = window.lengths
-        positions[row, :size] = window.positions
-        scale[row, :size] = window.scale
-        layer[row, :size] = window.layer
-    return {
-        "tokens": tokens,
-        "mask": np.arange(token_size, dtype=np.int32) < lengths[:, :, None],
-        "positions": positions,
-        "scale": scale,
-        "layer": layer,
-    }
+    def spans(self, step: int, count: int = 1) -> WindowSpans:
+        """Return this process's windows of ``count`` steps, from ``step`` on."""
+        drawn = self.draws.draw(step * self.batch_size, count * self.batch_size)
 
+        def mine(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            share = values.reshape(count, -1)[:, self._first : self._first + self.share]
+            return share.reshape(-1)
 
-class _WindowCache:
-    """Whole models in memory, least recently used out first, within a bound on bytes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._models: OrderedDict[int, TokenWindow] = OrderedDict()
-
-    def get(self, key: int, tokens: ModelTokens) -> TokenWindow | None:
-        """Return the whole model, or None where it is too large to keep."""
-        whole = self._models.get(key)
-        if whole is not None:
-            self._models.move_to_end(key)
-            return whole
-        num_bytes = tokens.num_tokens * tokens.layout.token_size * np.dtype(np.float32).itemsize
-        if num_bytes > self._max_bytes // MAX_CACHED_MODEL_SHARE:
-            return None
-        whole = tokens.read(0, tokens.num_tokens)
-        self._models[key] = whole
-        self._num_bytes += whole.num_bytes
-        while self._num_bytes > self._max_bytes and len(self._models) > 1:
-            _, dropped = self._models.popitem(last=False)
-            self._num_bytes -= dropped.num_bytes
-        return whole
-
-
-def _check_rows(rows: pl.DataFrame) -> None:
-    weights = rows["weight"].to_numpy()
-    if rows.is_empty() or not np.isfinite(weights).all() or weights.min() < 0 or not weights.sum():
-        raise ConfigError(
-            f"A data set needs models with weights that are not negative and not all zero; "
-            f"it was given {rows.height} models."
+        return WindowSpans(
+            models=mine(drawn.models), starts=mine(drawn.starts), stops=mine(drawn.stops)
         )
+
+    def _plan_steps(self, first: int, count: int) -> list[BatchPlan]:
+        return plan_batches(
+            self.table,
+            self.spans(first, count),
+            window_size=self.window_size,
+            batch_size=self.share,
+        )
+
+    def _list_reads(self, step: int) -> Iterator[tuple[ShardValues, int, int, int]]:
+        """Yield (values of the model, dtype, first value, number of values) of a step."""
+        reads = self.plan(step).reads
+        columns = (reads.models, reads.dtypes, reads.starts, reads.counts)
+        for model, *where in zip(*(column.tolist() for column in columns), strict=True):
+            yield self._values[model], *where
+
+
+class _Prefetch:
+    """Reads of the steps to come, in threads; a read that fails will fail again where it matters.
+
+    Args:
+        list_reads: What a step reads.
+    """
+
+    def __init__(
+        self, list_reads: Callable[[int], Iterator[tuple[ShardValues, int, int, int]]]
+    ) -> None:
+        self._list_reads = list_reads
+        self._pool = ThreadPoolExecutor(PREFETCH_THREADS, thread_name_prefix="prefetch")
+        self._begun = range(0)
+
+    def reach(self, step: int, last: int) -> None:
+        """Have the steps from ``step`` to ``last`` under way."""
+        if step not in self._begun:
+            self._begun = range(step, step)
+        for each in range(self._begun.stop, last + 1):
+            for values, *where in self._list_reads(each):
+                self._pool.submit(_warm, values, *where)
+        self._begun = range(step, max(self._begun.stop, last + 1))
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for what has."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _warm(values: ShardValues, dtype: int, start: int, count: int) -> None:
+    with contextlib.suppress(WsPipelineError):
+        values.warm(dtype, start, count)

@@ -13,9 +13,10 @@ from ws_pipeline.backbone.embed import (
     model_size,
     pool_layers,
 )
+from ws_pipeline.backbone.expansion import to_windows
 from ws_pipeline.backbone.model import Backbone, untrained
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.windows import ModelTokens
+from ws_pipeline.tokens.windows import ModelTokens, read_windows
 from ws_pipeline_tests.backbone.test_model import spread_out
 from ws_pipeline_tests.backbone.tiny_corpus import TINY, TOKEN_SIZE, TokenLayout, build_corpus
 
@@ -47,13 +48,13 @@ def test_a_layers_vector_is_mean_and_std_of_its_latents_and_its_scale(corpus, ba
     _, store, rows = corpus
     row = rows.to_dicts()[1]
     model = ModelTokens.open(store, row, TokenLayout(token_size=TOKEN_SIZE))
-    whole = model.read(0, model.num_tokens)
-    arrays = (whole.tokens, whole.mask, whole.positions, whole.scale)
+    read = read_windows([model], [(0, model.num_tokens)], window_size=model.num_tokens)
+    whole = to_windows(read, torch.device("cpu"))
     with torch.no_grad():
-        latents = backbone.encode(*(torch.from_numpy(array)[None] for array in arrays))[0].numpy()
+        latents = backbone.encode(*whole)[0].numpy()
     vectors = []
     for index, layer in enumerate(row["layers"]):
-        part = latents[whole.layer == index]
+        part = latents[whole.positions[0, :, 1].numpy() == index]
         ratio = layer["mean"] / layer["std"]
         scale = (ratio / (1 + abs(ratio)), (np.log(layer["std"]) + 1) / 3)
         vectors.append(np.concatenate((part.mean(axis=0), part.std(axis=0), scale)))

@@ -7,15 +7,18 @@ import pytest
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.tokens.layout import TokenLayout
+from ws_pipeline.tokens.mixture import Mixture
 from ws_pipeline_tests.backbone.tiny_corpus import make_job
 
 
 def test_a_job_survives_json(tmp_path: Path):
-    job = replace(make_job(tmp_path, "a" * 64), tags={"dagster_run_id": "x"}, num_processes=2)
+    mixture = Mixture(family_weights={"bert": 1.0, "cnn": 2.5})
+    job = replace(make_job(tmp_path, "a" * 64), tags={"x": "y"}, num_processes=2, mixture=mixture)
     job.write(tmp_path / "deep" / "job.json")
     read = TrainJob.read(tmp_path / "deep" / "job.json")
     assert read.to_json() == job.to_json()
-    assert (read.backbone, read.training, read.layout) == (job.backbone, job.training, job.layout)
+    parts = ("backbone", "training", "layout", "mixture")
+    assert all(getattr(read, name) == getattr(job, name) for name in parts)
 
 
 def test_the_digest_follows_what_decides_the_weights_and_nothing_else(tmp_path: Path):
@@ -24,6 +27,7 @@ def test_the_digest_follows_what_decides_the_weights_and_nothing_else(tmp_path: 
     assert same.digest() == job.digest()
     assert replace(job, snapshot="b" * 64).digest() != job.digest()
     assert replace(job, training=replace(job.training, seed=1)).digest() != job.digest()
+    assert replace(job, mixture=Mixture(temperature=2.0)).digest() != job.digest()
 
 
 @pytest.mark.parametrize(

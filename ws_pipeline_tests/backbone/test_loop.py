@@ -12,7 +12,8 @@ from ws_pipeline.backbone.history import read_history, series
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.loop import TrainingLoop
 from ws_pipeline.errors import TrainingError
-from ws_pipeline_tests.backbone.tiny_corpus import make_job, make_windows
+from ws_pipeline.tokens.window_batch import WindowBatch
+from ws_pipeline_tests.backbone.tiny_corpus import make_batch, make_job, make_windows
 
 GOLDEN_LOSSES = (0.27467, 0.10864, 0.04026, 0.02093)
 """Mean total loss of steps 1-5, 6-10, 11-15, 16-20 of the golden run, fp32, any CPU."""
@@ -33,10 +34,13 @@ class FakeBatches:
     def __len__(self) -> int:
         return self.num_steps
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    @property
+    def max_batch_bytes(self) -> int:
+        return 0
+
+    def read(self, step: int, out: np.ndarray | None = None) -> WindowBatch:
         self.asked.append(step)
-        windows = make_windows(batch=4, seed=0 if self.same else step)
-        return {name: part.numpy() for name, part in windows._asdict().items()}
+        return make_batch(make_windows(batch=4, seed=0 if self.same else step))
 
 
 class Recorder:
@@ -56,7 +60,7 @@ def make_loop(job: TrainJob, *, stop_after: int | None = None, same=False, obser
         job,
         accelerator=Accelerator(mixed_precision="no"),
         train=FakeBatches(job.training.num_steps, same=same),
-        val=[FakeBatches(1)[10_000]],
+        val=[FakeBatches(1).read(10_000)],
         checkpoints=CheckpointFolder(out_dir=out_dir, job_digest=job.digest()),
         observers=observers,
         stop=lambda: stop_after is not None and loop.progress.step >= stop_after,
@@ -115,7 +119,7 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_the_same_metrics(tmp_path: Pa
     straight.run()
     job = make_job(tmp_path / "b", "x")
     killed = make_loop(job)
-    for batch in (FakeBatches(12)[step] for step in range(8)):  # dies after 8, saved at 5
+    for batch in (FakeBatches(12).read(step) for step in range(8)):  # dies after 8, saved at 5
         killed._step(batch)
         if metrics := killed._due_metrics():
             killed._tell(metrics)

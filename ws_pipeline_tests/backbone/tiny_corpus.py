@@ -14,6 +14,7 @@ from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.shards import pack_family
+from ws_pipeline.tokens.window_batch import Section, SegmentField, WindowBatch, align
 from ws_pipeline.weights.layers import plan_family
 
 TOKEN_SIZE = 8
@@ -122,4 +123,33 @@ def make_windows(
         scale=torch.from_numpy(np.broadcast_to(scale, (batch, window, 2)).copy()).masked_fill(
             ~mask.any(dim=-1, keepdim=True), 0.0
         ),
+    )
+
+
+def make_batch(windows: Windows) -> WindowBatch:
+    """Windows as a batch that expands to them: a segment to each token, float32 values."""
+    batch, window, token_size = windows.tokens.shape
+    lengths = windows.mask.sum(dim=-1).reshape(-1).numpy()
+    values = windows.tokens[windows.mask].numpy()
+    segments = np.zeros((batch * window, len(SegmentField)), dtype=np.int64)
+    segments[:, SegmentField.NUM_TOKENS] = 1
+    positions = windows.positions.reshape(-1, 3).numpy()
+    segments[:, [SegmentField.PLACE_IN_MODEL, SegmentField.LAYER]] = positions[:, :2]
+    segments[:, SegmentField.PLACE_IN_LAYER] = positions[:, 2]
+    segments[:, SegmentField.TOKENS_PER_RUN] = 2**40  # the token ends its layer's only run
+    segments[:, SegmentField.RUN_LENGTH] = positions[:, 2] * token_size + lengths
+    scales = np.ones((batch * window, 4), dtype=np.float32)
+    scales[:, :2] = windows.scale.reshape(-1, 2).numpy()
+    tables = segments.tobytes() + scales.tobytes()
+    start = align(len(tables))
+    data = tables + bytes(start - len(tables)) + values.tobytes()
+    return WindowBatch(
+        data=np.frombuffer(bytearray(data), dtype=np.uint8),
+        num_segments=len(segments),
+        sections=(Section(dtype="F32", start_byte=start, num_values=len(values)),),
+        num_windows=batch,
+        window_size=window,
+        token_size=token_size,
+        num_real_tokens=int((lengths > 0).sum()),
+        models=np.zeros(batch, dtype=np.int64),
     )

@@ -24,7 +24,7 @@ from ws_pipeline.errors import MissingInputError, Reason, RefusedError
 from ws_pipeline.hub import scan_book
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.scan_book import ScanBook
-from ws_pipeline.hub.simulation import SimulatedHub
+from ws_pipeline.hub.server.simulation import SimulatedHub
 from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.defs.processes import wait_for, write_script
 from ws_pipeline_tests.defs.small_hub import write_hub, write_repo

@@ -106,6 +106,7 @@ def make_job(
         views=chosen.views,
         training=chosen.training,
         layout=chosen.layout,
+        mixture=chosen.mixture,
         out_dir="",
         mlflow_tracking_uri=mlflow.uri(),
         mlflow_experiment=mlflow.experiment,
