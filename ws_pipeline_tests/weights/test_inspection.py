@@ -127,8 +127,8 @@ def test_the_rendering_shows_names_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_equal_blocks_make_one_row_and_fit_the_terminal(tmp_path: Path, width: int) -> None:
     text = show(inspect_path(build("gpt2", tmp_path)), width)
-    assert "transformer.h.{0-1}.ln_1.weight" in text.replace("\n", "")
-    assert "x2, +bias, output last" in " ".join(text.split())
+    assert "transformer.h.{0-1}.ln_1." in text
+    assert "x2, +bias, output" in text
     assert "No oddities" not in text  # fresh norms are constant
 
 
