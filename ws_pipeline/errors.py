@@ -24,6 +24,7 @@ class Reason(StrEnum):
     TOO_MANY_FILES = "too_many_files"
     INVALID_INDEX = "invalid_index"
     # What a safetensors header says.
+    NOT_SAFETENSORS = "not_safetensors"
     HEADER_TRUNCATED = "header_truncated"
     HEADER_TOO_LARGE = "header_too_large"
     HEADER_NOT_JSON = "header_not_json"

@@ -1,6 +1,7 @@
 """The commands about single checkpoints: inspect, tokens, embed, generate."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from ws_pipeline.cli.arguments import (
     find_home,
 )
 from ws_pipeline.cli.console import out, print_json, wide
-from ws_pipeline.cli.home import check_inputs, find_repo
+from ws_pipeline.cli.home import REPO_ID, check_inputs, find_repo
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
 
@@ -59,49 +60,62 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    path: Annotated[str, typer.Argument(help="A .safetensors file, a folder, or a repo id.")],
+    path: Annotated[
+        str, typer.Argument(help="A .safetensors file, a folder, or a repo id OWNER/NAME.")
+    ],
     *,
     as_json: JsonOption = False,
     headers: Annotated[
-        bool, typer.Option("--headers", help="Do not read the weights, which finds NaN and such.")
+        bool,
+        typer.Option("--headers", help="Read the headers only: no statistics, no oddities."),
     ] = False,
     endpoint: EndpointOption = "",
     home: HomeOption = None,
 ) -> None:
-    """Show what is in a checkpoint: parameters, roles, dtypes, tensors, oddities.
+    """Show what is in a checkpoint: the layer plan, totals by role, statistics, oddities.
 
-    Of a repo behind --endpoint only the headers are fetched, whatever its size.
+    Of a file or folder the weights are read as well, in constant memory. Of a repo behind
+    --endpoint only the headers are fetched, whatever its size.
     """
-    with locate_model(path, find_home(home), endpoint) as located:
-        from ws_pipeline.weights.inspection import inspect_path, render_inspection
+    with locate_model(path, find_home(home), endpoint) as (located, is_remote):
+        from ws_pipeline.weights.inspection import inspect_path
 
-        found = inspect_path(located, read_values=not (headers or endpoint))
+        found = inspect_path(located, read_values=not (headers or is_remote))
     if as_json:
         print_json(found)
-    else:
-        wide().print(render_inspection(found))
+        return
+    from ws_pipeline.cli.inspection_tables import render_inspection
+
+    console = wide()
+    console.print(render_inspection(found, width=console.width))
 
 
 @contextlib.contextmanager
-def locate_model(path: str, home: Path, endpoint: str) -> Iterator[Path]:
-    """Yield where a model lies: a path, a repo of the embedded hub, or a hub's headers.
+def locate_model(path: str, home: Path, endpoint: str) -> Iterator[tuple[Path, bool]]:
+    """Yield where a model lies, and whether only its headers are there.
+
+    It is a path, else a repo of the embedded hub, else one of the hub at the endpoint; where an
+    endpoint is given, that is the only place to look.
 
     Raises:
         MissingInputError: It is none of them.
     """
-    if endpoint:
-        from ws_pipeline.cli.remote import fetch_headers
-
-        with fetch_headers(endpoint, path) as folder:
-            yield folder
+    found = None
+    if not endpoint:
+        found = Path(path) if Path(path).exists() else find_repo(home, path)
+        endpoint = os.environ.get("WS_HUB_ENDPOINT", "")
+    if found is not None:
+        yield found, False
         return
-    found = Path(path) if Path(path).exists() else find_repo(home, path)
-    if found is None:
+    if not endpoint or not REPO_ID.fullmatch(path):
         raise MissingInputError(
             f"There is no file, folder or repo {path!r}; check the path, or add "
-            "--endpoint https://huggingface.co for a repo that is not in HOME/hub."
+            "--endpoint https://huggingface.co to a repo id OWNER/NAME that is not in HOME/hub."
         )
-    yield found
+    from ws_pipeline.cli.remote import fetch_headers
+
+    with fetch_headers(endpoint, path) as folder:
+        yield folder, True
 
 
 def pack(

@@ -26,6 +26,7 @@ from ws_pipeline.weights.header import (
     parse_header,
     read_header_bytes,
 )
+from ws_pipeline.weights.header_format import name_foreign_format
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -99,6 +100,8 @@ class Checkpoint:
         if path.name.endswith(INDEX_SUFFIX):
             files = _read_index(path)
             return cls.open_files([(file.name, file) for file in files], path.parent)
+        if path.suffix != SUFFIX:
+            _refuse_foreign(path)
         return cls.open_files([(path.name, path)], path.parent)
 
     @classmethod
@@ -288,6 +291,13 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
             return file.read(max_bytes + 1)
     except OSError as error:
         raise MissingInputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _refuse_foreign(path: Path) -> NoReturn:
+    with path.open("rb") as file:
+        found = name_foreign_format(file.read(LENGTH_BYTES))
+    what = f"it is {found}" if found else "name one, or a folder that holds one"
+    _refuse(Reason.NOT_SAFETENSORS, f"{path.name} must be a {SUFFIX} file; {what}.")
 
 
 def _read_runs(path: Path, offsets: Sequence[int], rows: npt.NDArray[np.uint8]) -> None:

@@ -9,8 +9,6 @@ must cover the rest of the file exactly, in one piece each, without hole or over
 Source: https://github.com/huggingface/safetensors#format.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any, NoReturn
 
@@ -23,88 +21,45 @@ from ws_pipeline.bounded_json import (
 )
 from ws_pipeline.errors import HeaderError, Reason
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES
+from ws_pipeline.weights.header_format import (
+    DEFAULT_LIMITS,
+    LENGTH_BYTES,
+    MAX_DEPTH,
+    MAX_HEADER_BYTES,
+    MAX_NAME_BYTES,
+    MAX_RANK,
+    MAX_TENSORS,
+    METADATA_KEY,
+    Header,
+    HeaderLimits,
+    TensorInfo,
+    name_foreign_format,
+)
 
-LENGTH_BYTES = 8
-METADATA_KEY = "__metadata__"
-
-MAX_HEADER_BYTES = 16 * 2**20
-"""A 49,152-tensor mixture of experts has a header of 5 MB; the format itself allows 100 MB, which
-costs 19 s and 1.4 GB to parse."""
-MAX_TENSORS = 200_000
-"""Four times the largest mixture of experts seen."""
-MAX_RANK = 8
-"""Five is the highest in use (3-D convolutions), plus stacking."""
-MAX_NAME_BYTES = 512
-"""Real names stay below 200 bytes; file systems and tables choke on megabytes."""
-MAX_DIM = 2**40
-"""No axis has a trillion entries; keeps products of dimensions small before they are multiplied."""
-MAX_METADATA_ENTRIES = 10_000
-"""Trainers write at most a few hundred."""
-MAX_DEPTH = 3
-"""Header object, tensor object, shape array: the format has no deeper place."""
+__all__ = [
+    "DEFAULT_LIMITS",
+    "LENGTH_BYTES",
+    "MAX_HEADER_BYTES",
+    "MAX_NAME_BYTES",
+    "MAX_RANK",
+    "MAX_TENSORS",
+    "Header",
+    "HeaderLimits",
+    "TensorInfo",
+    "parse_header",
+    "parse_header_record",
+    "read_header_bytes",
+]
 
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeaderLimits:
-    """The caps a header has to keep; see the constants for the reasons."""
-
-    max_header_bytes: int = MAX_HEADER_BYTES
-    max_tensors: int = MAX_TENSORS
-    max_rank: int = MAX_RANK
-    max_name_bytes: int = MAX_NAME_BYTES
-    max_dim: int = MAX_DIM
-    max_metadata_entries: int = MAX_METADATA_ENTRIES
-
-
-DEFAULT_LIMITS = HeaderLimits()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TensorInfo:
-    """One tensor of a file: what it is and where it lies.
-
-    Attributes:
-        start: First byte, counted from the start of the data (not of the file).
-        end: One past the last byte.
-        num_params: Product of the shape.
-        num_bytes: ``end - start``.
-        file: Name of the file in its repo; empty where there is only one.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-    num_params: int
-    num_bytes: int
-    file: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Header:
-    """A header that kept every rule.
-
-    Attributes:
-        tensors: In the order of their bytes in the file.
-        metadata: The ``__metadata__`` strings.
-        header_bytes: Where the data starts: the length word and the JSON.
-        data_bytes: The rest of the file; equals the sum of the tensors' ``num_bytes``.
-    """
-
-    tensors: tuple[TensorInfo, ...]
-    metadata: Mapping[str, str]
-    header_bytes: int
-    data_bytes: int
 
 
 def read_header_bytes(raw: bytes, *, file_bytes: int, limits: HeaderLimits = DEFAULT_LIMITS) -> int:
     """Return how many bytes from the file's start hold the whole header, from its first 8 bytes.
 
     Raises:
-        HeaderError: The file is too short for what it claims, or the header is above the cap.
+        HeaderError: The file is too short for what it claims, the header is above the cap, or the
+            file is one of another known format.
     """
     if file_bytes < LENGTH_BYTES or len(raw) < LENGTH_BYTES:
         _refuse(
@@ -113,6 +68,9 @@ def read_header_bytes(raw: bytes, *, file_bytes: int, limits: HeaderLimits = DEF
         )
     json_bytes = int.from_bytes(raw[:LENGTH_BYTES], "little")
     if json_bytes > limits.max_header_bytes:
+        foreign = name_foreign_format(raw)
+        if foreign:
+            _refuse(Reason.NOT_SAFETENSORS, f"this is {foreign}")
         _refuse(
             Reason.HEADER_TOO_LARGE,
             f"the header may have {limits.max_header_bytes} bytes, it claims {json_bytes}",

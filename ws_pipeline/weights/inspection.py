@@ -1,32 +1,25 @@
-"""``ws-pipeline inspect``: what is inside a checkpoint, for machines and for eyes. Does I/O.
+"""``ws-pipeline inspect``: what is inside a checkpoint, as one JSON-able object. Does I/O.
 
-Roles, dtypes and every tensor from the headers; oddities (non-finite values, constant layers, dead
-outputs, duplicated layers) from the values, one layer at a time. Not here: any verdict; a model
-with oddities is inspected like any other.
+Roles, dtypes, layers and every tensor from the headers; statistics and oddities from the values.
+Not here: reading values (``oddities``), tables for eyes (``cli.inspection_tables``) and any
+verdict; a model with oddities is inspected like any other.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from tqdm import tqdm
 
+from ws_pipeline.progress import hides_bars
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.dtypes import widen
-from ws_pipeline.weights.matrix import join_matrix
-from ws_pipeline.weights.plan import Layer, LayerPlan, Treatment, plan_layers
+from ws_pipeline.weights.oddities import study_layers
+from ws_pipeline.weights.plan import LayerPlan, plan_layers
+from ws_pipeline.weights.quantization import QuantizedWeight
 
-MAX_RENDERED_TENSORS = 200
-"""Rows of the table for eyes; the JSON always has all."""
-
-# A layer this small is constant or repeated by chance (a fresh bias, a scalar).
-_MIN_ODD_PARAMS = 8
+BAR_DELAY_SECONDS = 1.0
+"""A model that is read in less shows no bar."""
 
 
 def inspect_path(path: str | Path, *, read_values: bool = True) -> dict[str, Any]:
@@ -34,12 +27,15 @@ def inspect_path(path: str | Path, *, read_values: bool = True) -> dict[str, Any
 
     Args:
         path: The checkpoint.
-        read_values: Also look for oddities, which reads the weights; False reads headers only.
+        read_values: Also read the weights, for statistics and oddities; False reads headers only.
 
     Returns:
         ``num_params``, ``num_bytes``, ``roles`` {role: params}, ``dtypes`` {dtype: params},
         ``tensors`` [{name, role, shape, dtype, num_params, treatment, why, layer, block}],
-        ``treatments`` {treatment: bytes}, ``num_layers``, ``oddities`` [{kind, tensor, detail}].
+        ``treatments`` {treatment: bytes}, ``num_layers``, ``layers`` [{name, role, block, depth,
+        rows, cols, transposed, bias_name, and with values mean, std, min, max}], ``quantization``
+        [{method, is_packed, num_weights}], ``reads_values``, ``oddities`` [{kind, tensor,
+        detail}].
     """
     checkpoint = Checkpoint.open(path)
     plan = plan_layers(list(checkpoint.tensors.values()), checkpoint.config)
@@ -49,6 +45,14 @@ def inspect_path(path: str | Path, *, read_values: bool = True) -> dict[str, Any
     for tensor in tensors:
         roles[tensor["role"]] += tensor["num_params"]
         dtypes[tensor["dtype"]] += tensor["num_params"]
+    statistics: dict[str, dict[str, float]] = {}
+    oddities: list[dict[str, str]] = []
+    if read_values:
+        with tqdm(
+            total=plan.data_bytes, desc="inspect", unit="B", unit_scale=True, unit_divisor=1024,
+            disable=hides_bars(), delay=BAR_DELAY_SECONDS, leave=False,
+        ) as bar:  # fmt: skip
+            statistics, oddities = study_layers(checkpoint, plan, bar.update)
     return {
         "num_params": plan.num_params,
         "num_bytes": plan.data_bytes,
@@ -57,70 +61,11 @@ def inspect_path(path: str | Path, *, read_values: bool = True) -> dict[str, Any
         "treatments": {str(treatment): count for treatment, count in plan.account().items()},
         "num_layers": len(plan.layers),
         "tensors": tensors,
-        "oddities": find_oddities(checkpoint, plan) if read_values else [],
+        "layers": _list_layers(plan, statistics),
+        "quantization": _count_formats(plan.quantized),
+        "reads_values": read_values,
+        "oddities": oddities,
     }
-
-
-def find_oddities(checkpoint: Checkpoint, plan: LayerPlan) -> list[dict[str, str]]:
-    """Look at the values of every layer that would be tokenised for what training rarely makes."""
-    oddities: list[dict[str, str]] = []
-    seen: dict[tuple[tuple[int, ...], str, bytes], str] = {}
-    for layer in plan.layers:
-        if layer.treatment is not Treatment.TOKENISED:
-            continue
-        weight = checkpoint.read(layer.name)
-        bias = checkpoint.read_flat(layer.bias_name) if layer.bias_name else None
-        matrix = widen(join_matrix(layer, weight, bias))
-        oddities += _judge_matrix(layer, matrix)
-        if layer.num_params < _MIN_ODD_PARAMS or matrix.min() == matrix.max():
-            continue
-        digest = hashlib.blake2b(weight.reshape(-1).view(np.uint8).data, digest_size=16).digest()
-        original = seen.setdefault((layer.shape, layer.dtype, digest), layer.name)
-        if original != layer.name:
-            oddities.append(
-                {
-                    "kind": "duplicated_layer",
-                    "tensor": layer.name,
-                    "detail": f"the same values as {original}",
-                }
-            )
-    return oddities
-
-
-def render_inspection(inspection: Mapping[str, Any]) -> RenderableType:
-    """Return an inspection as tables for a terminal."""
-    total = max(1, inspection["num_params"])
-    title = (
-        f"{inspection['num_params']:,} parameters, {inspection['num_bytes']:,} bytes, "
-        f"{len(inspection['tensors']):,} tensors in {inspection['num_layers']:,} layers"
-    )
-    roles = _make_table("Roles", ("role", "parameters", "share"), numeric=(1, 2))
-    for role, count in inspection["roles"].items():
-        roles.add_row(role, f"{count:,}", f"{count / total:.1%}")
-    tensors = _make_table(
-        "Tensors", ("tensor", "role", "shape", "dtype", "parameters", "treatment"), numeric=(4,)
-    )
-    for tensor in inspection["tensors"][:MAX_RENDERED_TENSORS]:
-        treatment = tensor["treatment"] + (f" ({tensor['why']})" if tensor["why"] else "")
-        shape = " x ".join(str(dim) for dim in tensor["shape"]) or "scalar"
-        tensors.add_row(
-            Text(tensor["name"]),
-            tensor["role"],
-            shape,
-            tensor["dtype"],
-            f"{tensor['num_params']:,}",
-            treatment,
-        )
-    parts: list[RenderableType] = [Text(title, style="bold"), roles, tensors]
-    hidden = len(inspection["tensors"]) - MAX_RENDERED_TENSORS
-    if hidden > 0:
-        parts.append(Text(f"... and {hidden:,} more tensors; --json lists all"))
-    if inspection["oddities"]:
-        oddities = _make_table("Oddities", ("what", "tensor", "detail"))
-        for oddity in inspection["oddities"]:
-            oddities.add_row(oddity["kind"], Text(oddity["tensor"]), oddity["detail"])
-        parts.append(oddities)
-    return Group(*parts)
 
 
 def _list_tensors(checkpoint: Checkpoint, plan: LayerPlan) -> list[dict[str, Any]]:
@@ -147,27 +92,31 @@ def _list_tensors(checkpoint: Checkpoint, plan: LayerPlan) -> list[dict[str, Any
     return tensors
 
 
-def _judge_matrix(layer: Layer, matrix: npt.NDArray[Any]) -> list[dict[str, str]]:
-    num_bad = matrix.size - int(np.count_nonzero(np.isfinite(matrix)))
-    if num_bad:
-        return [_oddity("non_finite_values", layer, f"{num_bad:,} of {matrix.size:,} values")]
-    if layer.num_params < _MIN_ODD_PARAMS:
-        return []
-    weights = matrix[:, : layer.cols]
-    if weights.min() == weights.max():
-        return [_oddity("constant_layer", layer, f"every weight is {float(weights.flat[0]):g}")]
-    num_dead = int(np.count_nonzero(~weights.any(axis=1))) if layer.cols > 1 else 0
-    if num_dead:
-        return [_oddity("dead_rows", layer, f"{num_dead:,} of {layer.rows:,} outputs are all zero")]
-    return []
+def _list_layers(plan: LayerPlan, statistics: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": layer.name,
+            "bias_name": layer.bias_name,
+            "role": str(layer.role),
+            "shape": list(layer.shape),
+            "dtype": layer.dtype,
+            "num_params": layer.num_params,
+            "block": layer.block,
+            "depth": round(layer.depth, 6),
+            "rows": layer.rows,
+            "cols": layer.cols,
+            "transposed": layer.transposed,
+            "treatment": str(layer.treatment),
+            "why": layer.why,
+        }
+        | statistics.get(layer.name, {})
+        for layer in plan.layers
+    ]
 
 
-def _oddity(kind: str, layer: Layer, detail: str) -> dict[str, str]:
-    return {"kind": kind, "tensor": layer.name, "detail": detail}
-
-
-def _make_table(title: str, columns: tuple[str, ...], *, numeric: tuple[int, ...] = ()) -> Table:
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in numeric else "left")
-    return table
+def _count_formats(weights: Sequence[QuantizedWeight]) -> list[dict[str, Any]]:
+    counts = Counter((weight.method, weight.is_packed) for weight in weights)
+    return [
+        {"method": method, "is_packed": is_packed, "num_weights": count}
+        for (method, is_packed), count in counts.most_common()
+    ]

@@ -15,6 +15,7 @@ from ws_pipeline.errors import Reason, WeightsError
 from ws_pipeline.weights.dtypes import INTEGER_DTYPES, is_weight_dtype
 from ws_pipeline.weights.header import TensorInfo
 from ws_pipeline.weights.order import number_blocks, order_tensors
+from ws_pipeline.weights.quantization import QuantizedWeight, find_quantized, packed_names
 from ws_pipeline.weights.role_rules import Role
 from ws_pipeline.weights.roles import TensorRole, assign_roles, matrix_shape
 
@@ -81,11 +82,13 @@ class LayerPlan:
     Attributes:
         roles: Role of every tensor, biases included.
         data_bytes: Bytes of all tensors.
+        quantized: Weights that lie in the file quantised.
     """
 
     layers: tuple[Layer, ...]
     roles: Mapping[str, TensorRole]
     data_bytes: int
+    quantized: tuple[QuantizedWeight, ...] = ()
 
     @property
     def tokenised(self) -> tuple[Layer, ...]:
@@ -96,6 +99,22 @@ class LayerPlan:
     def num_params(self) -> int:
         """Parameters of all layers."""
         return sum(layer.num_params for layer in self.layers)
+
+    def require_unpacked(self) -> None:
+        """Refuse a model most of whose bytes are packed integers: what is left is not the model.
+
+        Raises:
+            WeightsError: ``quantized``, with the format's name.
+        """
+        packed = packed_names(self.quantized)
+        num_bytes = sum(layer.num_bytes for layer in self.layers if layer.name in packed)
+        if 2 * num_bytes > self.data_bytes:
+            method = next(weight.method for weight in self.quantized if weight.is_packed)
+            raise WeightsError(
+                f"The weights must be floating-point numbers, most of them are packed by {method}; "
+                "take the model that was quantised.",
+                reason=Reason.QUANTIZED,
+            )
 
     def account(self) -> dict[Treatment, int]:
         """Return the bytes per treatment; they sum to the data bytes of the files.
@@ -128,7 +147,10 @@ def plan_layers(tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Lay
         A plan that depends on the arguments' content alone, not on the order of ``tensors``.
     """
     by_name = {tensor.name: tensor for tensor in tensors}
-    roles = assign_roles(sorted(tensors, key=lambda tensor: tensor.name))
+    ascending = sorted(tensors, key=lambda tensor: tensor.name)
+    roles = assign_roles(ascending)
+    quantized = tuple(find_quantized(ascending))
+    packed = packed_names(quantized)
     ordered = [name for name in order_tensors(by_name, config) if not roles[name].weight_name]
     blocks = number_blocks(ordered)
     layers = tuple(
@@ -139,13 +161,17 @@ def plan_layers(tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Lay
                 by_name.get(roles[name].bias_name),
                 index=index,
                 last=len(ordered) - 1,
+                is_packed=name in packed,
             ),
             block=blocks[name],
         )
         for index, name in enumerate(ordered)
     )
     plan = LayerPlan(
-        layers=layers, roles=roles, data_bytes=sum(tensor.num_bytes for tensor in tensors)
+        layers=layers,
+        roles=roles,
+        data_bytes=sum(tensor.num_bytes for tensor in tensors),
+        quantized=quantized,
     )
     plan.account()
     return plan
@@ -169,9 +195,15 @@ def _replace_layer(plan: LayerPlan, name: str, **changes: Any) -> LayerPlan:
 
 
 def _plan_layer(
-    weight: TensorInfo, role: TensorRole, bias: TensorInfo | None, *, index: int, last: int
+    weight: TensorInfo,
+    role: TensorRole,
+    bias: TensorInfo | None,
+    *,
+    index: int,
+    last: int,
+    is_packed: bool,
 ) -> Layer:
-    why = _reason_not_tokenised(weight, role.role)
+    why = str(Reason.QUANTIZED) if is_packed else _reason_not_tokenised(weight, role.role)
     rows, cols = matrix_shape(role.role, weight.shape, transposed=role.transposed)
     return Layer(
         index=index,

@@ -118,6 +118,8 @@ ROLE_RULES: tuple[RoleRule, ...] = (
     _rule(Role.BUFFER, r"(slope_rate|(query|key|diagonal)_decay|points_scale|bin_centers)$"),
     _rule(Role.BUFFER, r"((norm|global|pixel)_(mean|std|invstd)|(^|\.)vocoder\.(mean|scale))$"),
     _rule(Role.BUFFER, r"(new_shape|const_fold_opt|pad_const)__\d+$|onnx\.+stft_\d+$"),
+    _rule(Role.BUFFER, r"weight_[uv]$", 1),
+    _rule(Role.BUFFER, r"(alphas_cumprod|anchor_grid|(^|\.)anchors|w_avg|noise_const)$"),
     # What quantisers write; quantization.py says which format it is.
     _rule(Role.QUANTIZATION, r"(^|[._])(zero_points?|scales|qzeros|qweight|g_idx)(__\d+)?$"),
     _rule(Role.QUANTIZATION, r"absmax$|quant_map$|quant_state\.|(^|\.)scb$|weight_format$"),
@@ -132,10 +134,10 @@ ROLE_RULES: tuple[RoleRule, ...] = (
         r"(_integer|(act|fc|weight|bias)_scaling_factor|(^|\.)(in|out)put_(min|max)|\.x_(min|max))$",
     ),
     # Adapters.
-    _rule(Role.LORA_A, r"lora_(a|down|embedding_a)(\.|$)|lora\.down\.|hada_w\d_b$"),
-    _rule(Role.LORA_B, r"lora_(b|up|embedding_b)(\.|$)|lora\.up\.|hada_w\d_a$"),
+    _rule(Role.LORA_A, r"lora_(a|down|embedding_a)(\.|$)|lora(_layer)?\.down\.|hada_w\d_b$"),
+    _rule(Role.LORA_B, r"lora_(b|up|embedding_b)(\.|$)|lora(_layer)?\.up\.|hada_w\d_a$"),
     _rule(Role.WEIGHT_MAGNITUDE, r"lora_magnitude_vector|dora_scale$"),
-    _rule(Role.LAYER_SCALE, r"ia3_l(\.|$)"),
+    _rule(Role.LAYER_SCALE, r"ia3_l(\.|$)|vera_lambda_[bd]$"),
     _rule(Role.LAYER_SCALE, r"lora.*\.alpha$", 0),
     # Tokens and tables of transformers.
     _rule(
@@ -174,8 +176,14 @@ ROLE_RULES: tuple[RoleRule, ...] = (
     _rule(Role.LAYER_SCALE, r"\.(vision|text)_param$|(^|\.)lambdas$", 1),
     _rule(Role.BIAS, r"(^|\.)sinks$", 1),
     # Activations with parameters: PReLU, snake, xIELU.
-    _rule(Role.ACTIVATION_SLOPE, r"(prelu|(^|\.)act(_fn)?|activation).*(weight|slope)$", 0, 1),
-    _rule(Role.ACTIVATION_SLOPE, r"(snake\d*|act(_fn)?)\.(alpha|beta|eps)(_[np])?$", 0, 1, 3),
+    _rule(Role.ACTIVATION_SLOPE, r"(p_?re_?lu|(^|\.)act(_fn)?|activation).*(weight|slope)$", 0, 1),
+    _rule(
+        Role.ACTIVATION_SLOPE,
+        r"(snake\d*|act(_fn)?|p_?re_?lu)\.(alpha|beta|eps)(_[np])?(\.0)?$",
+        0,
+        1,
+        3,
+    ),
     _rule(Role.ACTIVATION_SLOPE, r"\.slope$", 0, 1),
     # Normalisation layers.
     _rule(Role.NORM_SCALE, rf"{_NORM}.*(weight|gamma|scale|(^|\.)g|kernel)(\.0)?$", 1),
@@ -201,8 +209,12 @@ ROLE_RULES: tuple[RoleRule, ...] = (
     # GPT-2's Conv1D by name; where the shapes say (output, input) it becomes a linear.
     _rule(Role.CONV1D_TRANSPOSED, r"(^|\.)(c_fc|c_proj|q_attn)\.weight$", 2),
     # State-space models.
-    _rule(Role.STATE_SPACE, r"(^|\.)(a_log|d|dt_bias|time_decay|time_first|time_mix\w*)$"),
+    _rule(
+        Role.STATE_SPACE,
+        r"(^|\.)(a_log|a_imag|log_a_real|log_dt|d|dt_bias)$|time_(decay|first|mix|maa|faaaa)\w*$",
+    ),
     _rule(Role.STATE_SPACE, r"(recurrent_param|attn\.a)$", 1),
+    _rule(Role.STATE_SPACE, r"kernel\.[bcp]$|\.att\.([wavg][012]|x_[rwkvag]|[rk]_[ka])$"),
     # Embeddings: a module called so, or a bare table; a bias makes it a projection.
     _rule(
         Role.EMBEDDING,
@@ -213,19 +225,24 @@ ROLE_RULES: tuple[RoleRule, ...] = (
     _rule(
         Role.EMBEDDING,
         r"(^|\.)(shared|w|reference_points|quer(y|ies)_feat(ures)?)\.weight$|"
-        r"(^|[._])(query_tokens?|latents(_[12]d)?|query|queries|seg_embed)$",
+        r"(^|[._])(query_tokens?|latents?(_[12]d)?|query|queries|seg_embed)$",
         *(2, 3),
         with_bias=False,
     ),
-    _rule(Role.EMBEDDING, r"(text|visual|soft)_prompt$|prompter\.pad_\w+$|prompt_embeddings?$"),
+    _rule(
+        Role.EMBEDDING,
+        r"(text|visual|soft)_prompt$|synthesis\.b4\.const$|prompter\.pad_\w+$|prompt_embeddings?$",
+    ),
     # A bias of any rank, before matrices take those of rank 2.
-    _rule(Role.BIAS, r"(^|[._])bias(es)?$|glu\.b\d$", 2, 3, 4),
+    _rule(Role.BIAS, r"(^|[._])bias(es)?(\.0)?$|glu\.b\d$", 2, 3, 4),
     # Experts: stacked (expert, output, input), or each a matrix of its own.
     _rule(Role.EXPERTS, r"expert|(^|[._])moe[._].*_linear\.weight|mlp\.(in|out)put_linear", 3),
+    _rule(Role.EXPERTS, r"experts\.mlp\.[wv]\d$", 2),
     _rule(Role.EXPERTS, r"(?<!shared_)experts?[._]\d+[._].*(weight|w\d)$", 2),
     # Stacks of matrices that are no experts: (part, output, input).
-    _rule(Role.LINEAR, r"(linear|codebooks_head|rel_attn\.[qkvor])(\.weight)?$", 3),
-    _rule(Role.LINEAR, r"(dt|x)_proj_weight$", 3),
+    _rule(Role.LINEAR, r"(linear|codebooks_head|rel_attn\.[qkvor]|spline_weight)(\.weight)?$", 3),
+    _rule(Role.LINEAR, r"(dt|x)_proj_weight$|(query|key|value|out)\.kernel$", 3),
+    _rule(Role.LINEAR, r"\.att(_src|_dst|_edge)?$", 3),
     # Convolutions by rank; a layer of rank 3 or more that is called a weight is one.
     _rule(Role.CONV_TRANSPOSE, r"(deconv|conv_?transpose|transposed_conv|convt_)", 3, 4, 5),
     _rule(Role.CONV_TRANSPOSE, r"upsampl|(^|\.)(ups|upscale)\.", 3, 4, 5, even_kernel=True),
@@ -265,7 +282,7 @@ BIAS_PARTNERS: tuple[tuple[str, str], ...] = (
 )
 
 # Leaves under which TensorFlow, Keras and Flax store (input, output): the output axis is the last.
-OUTPUT_LAST_PATTERN = r"(^|[./])kernel(:0)?$|matmul|onnx_initializer"
+OUTPUT_LAST_PATTERN = r"(^|[./])((recurrent|pointwise)_)?kernel(:0)?$|matmul|onnx_initializer"
 
 # Names that only (output, input) layers were seen under, whatever the layers around them do.
 OUTPUT_FIRST_PATTERN = r"(^|\.)([qkvo]|out|gate|up|down)_proj\.weight$"

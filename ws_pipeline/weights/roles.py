@@ -17,6 +17,7 @@ from ws_pipeline.weights.axes import (
 )
 from ws_pipeline.weights.dtypes import INTEGER_DTYPES, is_weight_dtype
 from ws_pipeline.weights.header import TensorInfo
+from ws_pipeline.weights.quantization import find_quantized, packed_names
 from ws_pipeline.weights.role_rules import BIAS_PARTNERS, ROLE_RULES, Role, RoleRule
 
 __all__ = [
@@ -91,6 +92,7 @@ def match_rule(name: str, shape: Sequence[int], has_bias: bool) -> Role:
 
 def _match_all(tensors: Sequence[TensorInfo], partners: Mapping[str, str]) -> dict[str, Role]:
     """Match every tensor; those whose names differ in a block's number alone only once."""
+    packed = packed_names(find_quantized(tensors))
     known: dict[tuple[str, int, bool, bool], Role] = {}
     roles: dict[str, Role] = {}
     for tensor in tensors:
@@ -99,7 +101,7 @@ def _match_all(tensors: Sequence[TensorInfo], partners: Mapping[str, str]) -> di
         key = (place, len(tensor.shape), has_bias, _has_even_kernel(tensor.shape))
         if key not in known:
             known[key] = match_rule(place, tensor.shape, has_bias)
-        role = known[key]
+        role = Role.QUANTIZATION if tensor.name in packed else known[key]
         if role is Role.UNKNOWN and tensor.dtype in INTEGER_DTYPES - _WEIGHT_INTEGERS:
             role = Role.BUFFER
         roles[tensor.name] = role

@@ -86,6 +86,161 @@ HABITS: list[tuple[str, Shape, Role]] = [
 ]
 
 
+LIBRARIES: dict[str, list[tuple[str, Shape, Role]]] = {
+    "timm": [
+        ("reg_token", (1, 4, 16), Role.CLASS_TOKEN),
+        ("dist_token", (1, 1, 16), Role.CLASS_TOKEN),
+        ("pos_embed_win", (1, 8, 4, 4), Role.POSITION_TABLE),
+        ("attn_pool.latent", (1, 1, 16), Role.EMBEDDING),
+        ("patch_embed.proj.weight", (16, 3, 4, 4), Role.CONV2D),
+        ("norm_pre.weight", (16,), Role.NORM_SCALE),
+        ("blocks.0.attn.q_norm.weight", (4,), Role.NORM_SCALE),
+        ("blocks.0.attn.q_bias", (16,), Role.BIAS),
+        ("blocks.0.attn.temperature", (4, 1, 1), Role.TEMPERATURE),
+        ("blocks.0.gamma_1", (16,), Role.LAYER_SCALE),
+        ("stages.0.blocks.0.gamma", (8,), Role.LAYER_SCALE),
+        ("stages.0.blocks.0.conv_dw.weight", (8, 1, 7, 7), Role.CONV2D),
+        ("stages.1.downsample.0.weight", (8,), Role.NORM_SCALE),
+        ("stages.0.blocks.0.attn.attention_biases", (4, 49), Role.RELATIVE_POSITION),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", (49, 4), Role.RELATIVE_POSITION),
+        ("layers.0.downsample.reduction.weight", (32, 64), Role.LINEAR),
+        ("blocks.0.0.se.conv_reduce.weight", (4, 8, 1, 1), Role.CONV2D),
+        ("rope.inv_freq", (4,), Role.BUFFER),
+    ],
+    "torchvision": [
+        ("class_token", (1, 1, 16), Role.CLASS_TOKEN),
+        ("encoder.pos_embedding", (1, 17, 16), Role.POSITION_TABLE),
+        ("encoder.layers.encoder_layer_0.ln_1.weight", (16,), Role.NORM_SCALE),
+        ("encoder.layers.encoder_layer_0.self_attention.in_proj_weight", (48, 16), Role.FUSED_QKV),
+        ("conv_proj.weight", (16, 3, 4, 4), Role.CONV2D),
+        ("features.1.0.layer_scale", (8, 1, 1), Role.LAYER_SCALE),
+        ("features.denseblock1.denselayer1.norm1.weight", (8,), Role.NORM_SCALE),
+        ("layer1.0.downsample.1.weight", (8,), Role.NORM_SCALE),
+        ("stem.0.weight", (8, 3, 1, 7, 7), Role.CONV3D),
+        ("classifier.6.weight", (10, 8), Role.LINEAR),
+    ],
+    "diffusers": [
+        ("conv_in.weight", (8, 4, 3, 3), Role.CONV2D),
+        ("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", (8, 12), Role.LINEAR),
+        ("up_blocks.0.upsamplers.0.conv.weight", (8, 8, 3, 3), Role.CONV2D),
+        ("conv_norm_out.weight", (8,), Role.NORM_SCALE),
+        ("transformer_blocks.0.scale_shift_table", (6, 8), Role.LAYER_SCALE),
+        ("pos_embed.pos_embed", (1, 16, 8), Role.POSITION_TABLE),
+        ("quantize.embedding.weight", (32, 4), Role.EMBEDDING),
+        ("quant_conv.weight", (8, 8, 1, 1), Role.CONV2D),
+        ("double_blocks.0.img_attn.norm.query_norm.scale", (4,), Role.NORM_SCALE),
+        ("input_blocks.1.0.in_layers.0.weight", (8,), Role.NORM_SCALE),
+        ("input_blocks.1.1.qkv.weight", (24, 8, 1), Role.FUSED_QKV),
+        ("temporal_transformer.pos_encoder.pe", (1, 32, 8), Role.POSITION_TABLE),
+        ("alphas_cumprod", (1000,), Role.BUFFER),
+    ],
+    "adapters": [
+        ("base_model.model.q_proj.lora_A.weight", (4, 16), Role.LORA_A),
+        ("base_model.model.q_proj.lora_A.default.weight", (4, 16), Role.LORA_A),
+        ("base_model.model.conv.lora_B.weight", (8, 4, 1, 1), Role.LORA_B),
+        ("base_model.model.emb.lora_embedding_A", (4, 100), Role.LORA_A),
+        ("base_model.model.q_proj.lora_magnitude_vector", (16,), Role.WEIGHT_MAGNITUDE),
+        ("lora_unet_x_to_q.lora_down.weight", (4, 16), Role.LORA_A),
+        ("lora_unet_x_to_q.lora_up.weight", (16, 4), Role.LORA_B),
+        ("lora_unet_x_to_q.alpha", (), Role.LAYER_SCALE),
+        ("conv_in.lora_layer.down.weight", (4, 4, 3, 3), Role.LORA_A),
+        ("base_model.model.k_proj.ia3_l", (16, 1), Role.LAYER_SCALE),
+        ("prompt_embeddings", (8, 16), Role.EMBEDDING),
+    ],
+    "state spaces": [
+        ("backbone.layers.0.mixer.D", (32,), Role.STATE_SPACE),
+        ("backbone.layers.0.mixer.dt_bias", (4,), Role.STATE_SPACE),
+        ("backbone.layers.0.mixer.conv1d.weight", (32, 1, 4), Role.CONV1D),
+        ("backbone.layers.0.mixer.x_proj.weight", (12, 32), Role.LINEAR),
+        ("layers.0.kernel.log_dt", (16,), Role.STATE_SPACE),
+        ("layers.0.kernel.C", (16, 8, 2), Role.STATE_SPACE),
+        ("blocks.0.att.time_maa_k", (1, 1, 16), Role.STATE_SPACE),
+        ("blocks.0.att.x_r", (1, 1, 16), Role.STATE_SPACE),
+        ("temporal_block.rg_lru.recurrent_gate_weight", (2, 8, 8), Role.RECURRENT_INPUT),
+    ],
+    "recurrent": [
+        ("lstm.weight_hr_l0", (2, 4), Role.RECURRENT_HIDDEN),
+        ("cell.weight_ih", (16, 3), Role.RECURRENT_INPUT),
+        ("lstm/lstm_cell/kernel:0", (3, 16), Role.RECURRENT_INPUT),
+        ("lstm/lstm_cell/recurrent_kernel:0", (4, 16), Role.RECURRENT_HIDDEN),
+        ("gru/gru_cell/bias:0", (2, 12), Role.BIAS),
+    ],
+    "experts": [
+        ("model.layers.0.block_sparse_moe.experts.3.w1.weight", (24, 16), Role.EXPERTS),
+        ("model.layers.0.mlp.experts.7.gate_proj.weight", (24, 16), Role.EXPERTS),
+        ("encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight", (24, 16), Role.EXPERTS),
+        ("transformer.blocks.0.ffn.experts.mlp.w1", (96, 16), Role.EXPERTS),
+        ("model.layers.0.block_sparse_moe.input_linear.weight", (4, 48, 16), Role.EXPERTS),
+        ("model.layers.0.mlp.experts.gate_up_proj_bias", (4, 48), Role.BIAS),
+        ("model.layers.0.block_sparse_moe.gate.weight", (4, 16), Role.LINEAR),
+        ("model.layers.0.mlp.shared_experts.gate_proj.weight", (24, 16), Role.LINEAR),
+        ("model.layers.0.mlp.gate.e_score_correction_bias", (4,), Role.BIAS),
+    ],
+    "keras and flax": [
+        ("batch_normalization/gamma:0", (8,), Role.NORM_SCALE),
+        ("batch_normalization/moving_variance:0", (8,), Role.BATCHNORM_VAR),
+        ("embedding/embeddings:0", (50, 8), Role.EMBEDDING),
+        ("p_re_lu/alpha:0", (1, 1, 8), Role.ACTIVATION_SLOPE),
+        ("encoder.block_0.attention.query.kernel", (16, 4, 4), Role.LINEAR),
+        ("encoder.block_0.ln.scale", (16,), Role.NORM_SCALE),
+    ],
+    "generators": [
+        ("conv1.weight_orig", (8, 3, 3, 3), Role.CONV2D),
+        ("conv1.weight_u", (8,), Role.BUFFER),
+        ("ups.0.weight_v", (8, 4, 16), Role.CONV_TRANSPOSE),
+        ("deconv1.weight", (8, 4, 4, 4), Role.CONV_TRANSPOSE),
+        ("decoder.upsample.weight", (8, 8, 2, 2), Role.CONV_TRANSPOSE),
+        ("decoder.upsample.weight", (8, 8, 3, 3), Role.CONV2D),
+        ("quantizer.layers.0.codebook.embed", (64, 8), Role.EMBEDDING),
+        ("quantizer.layers.0.codebook.cluster_size", (64,), Role.BUFFER),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "role"), [habit for habits in LIBRARIES.values() for habit in habits]
+)
+def test_a_library_s_way_of_naming_is_known(name: str, shape: Shape, role: Role) -> None:
+    assert roles_of({name: shape})[name] == role
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "transposed"),
+    [((4, 48, 16), (4, 16, 24), False), ((4, 16, 48), (4, 24, 16), True)],
+)
+def test_stacked_experts_are_read_the_way_their_two_projections_fit(
+    up: Shape, down: Shape, transposed: bool
+) -> None:
+    prefix = "model.layers.0.mlp.experts."
+    found = assign_roles([info(f"{prefix}gate_up_proj", up), info(f"{prefix}down_proj", down)])
+    assert {role.transposed for role in found.values()} == {transposed}
+    rows, cols = matrix_shape(Role.EXPERTS, up, transposed=transposed)
+    assert (rows, cols) == ((48, 64) if transposed else (192, 16))
+
+
+def test_a_bias_says_which_way_round_square_experts_are_stored() -> None:
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    shapes: dict[str, Shape] = {name: (4, 16, 32), f"{name}_bias": (4, 32)}
+    found = assign_roles([info(key, shape) for key, shape in shapes.items()])
+    assert found[name].transposed
+
+
+def test_a_torch_linear_beside_conv1ds_is_not_turned() -> None:
+    shapes: dict[str, Shape] = {
+        "h.0.attn.q_proj.weight": (8, 8), "h.0.attn.q_proj.bias": (8,),
+        "h.0.mlp.c_fc.weight": (8, 32), "h.0.mlp.c_fc.bias": (32,),
+        "h.0.mlp.c_proj.weight": (32, 8), "h.0.mlp.c_proj.bias": (8,),
+    }  # fmt: skip
+    found = assign_roles([info(name, shape) for name, shape in shapes.items()])
+    assert not found["h.0.attn.q_proj.weight"].transposed
+    assert found["h.0.mlp.c_proj.weight"].role is Role.CONV1D_TRANSPOSED
+
+
+def test_wide_integers_without_a_name_are_bookkeeping_and_bytes_are_not() -> None:
+    found = assign_roles([info("xyzzy", (8,), "I64"), info("plugh", (8,), "I8")])
+    assert (found["xyzzy"].role, found["plugh"].role) == (Role.BUFFER, Role.UNKNOWN)
+
+
 @pytest.mark.parametrize(("name", "shape", "role"), HABITS)
 def test_a_habit_of_naming_is_known(name: str, shape: Shape, role: Role) -> None:
     assert roles_of({name: shape})[name] == role
