@@ -40,7 +40,7 @@ MAX_SWEEPS = 50
 MIN_GAIN = 1e-6
 """Relative gain of inner product below which a step is rounding: float32 sums of 1e7 products."""
 MAX_INNER_ROUNDS = 20
-"""Rounds over the children of a pair of units; two suffice where they do not meet."""
+"""Rounds over the children of a pair of units; one settles those that share no axis."""
 
 Gram = npt.NDArray[Any]
 """Inner products of the entries along an axis of one model with those of another."""
@@ -264,7 +264,8 @@ def _match_children(
 ) -> tuple[float, dict[str, Indices]]:
     """Match the inside of one unit to that of another by coordinate descent over the children."""
     orders: dict[str, Indices] = {child.name: np.arange(child.size) for child in children}
-    for _ in range(MAX_INNER_ROUNDS):
+    places = [part.of for child in children for part in child.axes]
+    for _ in range(1 if len(set(places)) == len(places) else MAX_INNER_ROUNDS):
         gained = False
         for child in children:
             scores = _score_parts(child, blocks)
@@ -274,7 +275,7 @@ def _match_children(
                 gained = True
                 orders[child.name] = orders[child.name][order]
                 _reorder_columns(child, blocks, order)
-        if not gained or len(children) == 1:
+        if not gained:
             break
     return sum(float(np.trace(block)) for block in blocks if block is not None), orders
 
