@@ -84,19 +84,20 @@ def align_model(
 
     Args:
         reference: Stays as it is.
-        model: Of the same shapes.
-        symmetry: Of both.
+        model: Its counted tensors have the reference's shapes.
+        symmetry: Of the model.
         generator: Order of the groups within a sweep.
         names: Tensors whose distance counts; without it all of floating point but running
             statistics, which are no weights and may outweigh them all. The others follow.
 
     Raises:
-        ValueError: If the two models have not the same shapes.
+        ValueError: If a counted tensor has not the same shape in both.
     """
     shapes = {name: array.shape for name, array in model.items()}
-    if {name: array.shape for name, array in reference.items()} != shapes:
-        raise ValueError("Two models must have the same tensors to be aligned, these do not.")
     counted = _list_counted(model) if names is None else set(names)
+    for name in sorted(counted):
+        if name not in reference or reference[name].shape != shapes.get(name):
+            raise ValueError(f"{name} must have the same shape in both models to be compared.")
     target = {name: widen(reference[name]) for name in counted}
     source = {name: widen(model[name]) for name in counted}
     before = _square_distance(target, source)
