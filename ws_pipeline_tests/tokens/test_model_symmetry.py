@@ -1,6 +1,5 @@
 """A corpus row's manifests are enough to see its model permuted."""
 
-
 import numpy as np
 import polars as pl
 import pytest
