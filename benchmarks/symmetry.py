@@ -4,12 +4,14 @@
 
 Models are transformers' own with random weights. Two alignments each: of a permuted copy, which
 must be recovered to the bit, and of a stranger (weights of another seed), which takes all sweeps.
-CPU-seconds of this process, best of the repeats.
+Then random windows of 64 x 64 values of the stored and of the permuted model, from memory. CPU-time
+of this process, best of the repeats.
 """
 
 import argparse
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -30,6 +33,10 @@ from transformers import (
 )
 from transformers.core_model_loading import revert_weight_conversion
 
+from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
+from ws_pipeline.tokens.shard_format import VALUES_PREFIX, open_shard, write_shard
+from ws_pipeline.weights.checkpoint import Checkpoint
+from ws_pipeline.weights.layers import plan_checkpoint
 from ws_pipeline.weights.symmetry.alignment import align_model
 from ws_pipeline.weights.symmetry.finding import find_symmetry
 from ws_pipeline.weights.symmetry.permutation import (
@@ -38,6 +45,8 @@ from ws_pipeline.weights.symmetry.permutation import (
     permute_state,
 )
 
+WINDOW_VALUES = 64 * 64
+NUM_WINDOWS = 500
 RESNET18 = {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}
 VIT_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
 MODELS: dict[str, tuple[type, Any]] = {
@@ -66,6 +75,45 @@ def measure(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
     return best, result
 
 
+class MemoryValues:
+    """Stored values in memory."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.raw = values.view(np.uint8)
+
+    def read_into(self, dtype: int, start: int, out: memoryview) -> None:  # noqa: ARG002 - F32
+        """Copy values out."""
+        out[:] = self.raw[4 * start : 4 * start + len(out)].data
+
+
+def read_windows(state: dict[str, np.ndarray], permutation: Any, repeats: int) -> tuple[str, str]:
+    """Return G values per second of windows as stored, and permuted."""
+    with tempfile.TemporaryDirectory(prefix="ws-pipeline-") as folder:
+        path = Path(folder) / "model.safetensors"
+        save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, path)
+        checkpoint = Checkpoint.open(path)
+        plan, statistics = plan_checkpoint(checkpoint)
+        moments = [None if found is None else (found.mean, found.std) for found in statistics]
+        with (Path(folder) / "shard").open("wb") as out:
+            token_layers = write_shard(checkpoint, plan.layers, moments, out)
+        stored = MemoryValues(open_shard(Path(folder) / "shard").read_flat(f"{VALUES_PREFIX}F32"))
+    layers = permute_layers(token_layers, plan.layers, permutation, dtypes=["F32"])
+    total = len(stored.raw) // 4 - WINDOW_VALUES
+    starts = np.random.default_rng(0).integers(0, total, NUM_WINDOWS).tolist()
+    buffer = memoryview(bytearray(4 * WINDOW_VALUES))
+
+    def serve(values: Any) -> None:
+        for start in starts:
+            values.read_into(0, start, buffer)
+
+    permuted = PermutedValues(stored, layers)
+    rates = [
+        NUM_WINDOWS * WINDOW_VALUES / measure(lambda v=values: serve(v), repeats)[0] / 1e9
+        for values in (stored, permuted)
+    ]
+    return f"{rates[0]:.2f}", f"{rates[1]:.3f}"
+
+
 def run(kind: str, repeats: int) -> dict[str, Any]:
     state, config = read_model(kind, seed=0)
     shapes = {name: array.shape for name, array in state.items()}
@@ -86,6 +134,7 @@ def run(kind: str, repeats: int) -> dict[str, Any]:
     assert alignment.distance_after == 0.0
     stranger, _ = read_model(kind, seed=1)
     meeting, met = measure(lambda: align(stranger), 1)
+    plain, viewed = read_windows(state, permutation, repeats)
     return {
         "model": kind,
         "M params": f"{sum(array.size for array in state.values()) / 1e6:.1f}",
@@ -97,6 +146,8 @@ def run(kind: str, repeats: int) -> dict[str, Any]:
         "align a stranger s": f"{meeting:.2f}",
         "sweeps": met.num_sweeps,
         "its distance": f"{met.distance_before:.2f} -> {met.distance_after:.2f}",
+        "stored G values/s": plain,
+        "permuted G values/s": viewed,
     }
 
 
@@ -108,7 +159,8 @@ def main() -> None:
     rows = [run(kind, arguments.repeats) for kind in MODELS]
     about = (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} shared cores, one "
-        f"thread, numpy {np.__version__}; `python benchmarks/symmetry.py`. CPU-seconds."
+        f"thread, numpy {np.__version__}; `python benchmarks/symmetry.py`. CPU-seconds, and values "
+        "per CPU-second."
     )
     lines = [
         "# Permuting and aligning",

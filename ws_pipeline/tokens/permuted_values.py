@@ -122,7 +122,7 @@ class PermutedValues:
         else:
             matrix = self._read_rows(layer, order.rows[first:last])
         if order.cols is not None:
-            matrix = matrix[:, order.cols]
+            matrix = np.take(matrix, order.cols, axis=1, mode="clip")  # clip: no check per value
         begin = start - first * layer.cols
         return matrix.reshape(-1)[begin : begin + count]
 
