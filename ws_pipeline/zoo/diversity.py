@@ -3,8 +3,11 @@
 One long table, so that figures, checks and later metrics need no new columns. Distances are taken
 between models of one shape only, agreement between models of one architecture and test set only.
 
-Source: METHOD section 6; the metrics of https://arxiv.org/abs/2504.10231, section 4. Distances are
-not aligned for permutation here.
+Distances are taken between all pairs as the models are, and between a sample of pairs after one of
+them is aligned to the other by permutation; ``alignment_gain`` is the share of the L2 distance that
+this takes away.
+
+Source: METHOD section 6; the metrics of https://arxiv.org/abs/2504.10231, section 4.
 """
 
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from ws_pipeline.zoo.aligned_distances import measure_pairs
 from ws_pipeline.zoo.index import PREDICTIONS_FOLDER, REPOS_FOLDER, read_index
 
 DIVERSITY_SCHEMA = {
@@ -57,6 +61,7 @@ def _measure_weights(folder: Path, family: str, members: pl.DataFrame) -> Iterat
     """Norms of every tensor over the family, distances between its models of one shape."""
     norms: dict[str, list[float]] = {}
     shapes: dict[str, list[tuple[str, Values]]] = {}
+    repos: dict[str, list[Path]] = {}
     for name, root in members.select("name", "root").iter_rows():
         tensors = load_file(folder / REPOS_FOLDER / name / "model.safetensors")
         trained = {key: tensors[key] for key in sorted(tensors) if tensors[key].dtype.kind == "f"}
@@ -65,15 +70,17 @@ def _measure_weights(folder: Path, family: str, members: pl.DataFrame) -> Iterat
         shape = repr([(key, tensor.shape) for key, tensor in trained.items()])
         flat = np.concatenate([tensor.ravel() for tensor in trained.values()], dtype=np.float64)
         shapes.setdefault(shape, []).append((root, flat))
+        repos.setdefault(shape, []).append(folder / REPOS_FOLDER / name)
     for key, values in norms.items():
         yield from _describe(family, "weights", "norm", key, np.array(values))
     distances: dict[tuple[str, str], list[Values]] = {}
-    for models in shapes.values():
+    for shape, models in shapes.items():
         roots = np.array([root for root, _ in models[:MAX_PAIRED_MODELS]])
         flats = np.stack([flat for _, flat in models[:MAX_PAIRED_MODELS]])
         l2, cosine = _pairwise_distances(flats)
         _collect_pairs(distances, "l2_distance", l2, roots)
         _collect_pairs(distances, "cosine_distance", cosine, roots)
+        _collect_aligned(distances, repos[shape], [root for root, _ in models])
     for (metric, group), parts in distances.items():
         yield from _describe(family, "weights", metric, group, np.concatenate(parts))
 
@@ -124,6 +131,23 @@ def _collect_pairs(
     same = roots[:, None] == roots[None, :]
     for group, chosen in (("same_root", upper & same), ("other_root", upper & ~same)):
         into.setdefault((metric, group), []).append(matrix[chosen])
+
+
+def _collect_aligned(
+    into: dict[tuple[str, str], list[Values]], repos: list[Path], roots: list[str]
+) -> None:
+    """Add distances after alignment, relatives and strangers apart."""
+    pairs = measure_pairs(repos, roots)
+    if pairs is None:
+        return
+    values = {
+        "aligned_l2_distance": pairs.l2[:, 1],
+        "aligned_cosine_distance": pairs.cosine[:, 1],
+        "alignment_gain": 1 - pairs.l2[:, 1] / np.maximum(pairs.l2[:, 0], np.finfo(float).tiny),
+    }
+    for metric, column in values.items():
+        for group, chosen in (("same_root", pairs.same_root), ("other_root", ~pairs.same_root)):
+            into.setdefault((metric, group), []).append(column[chosen])
 
 
 def _describe(family: str, space: str, metric: str, group: str, values: Values) -> Iterator[Row]:

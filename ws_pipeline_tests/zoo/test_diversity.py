@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
+from ws_pipeline.zoo.aligned_distances import MAX_PAIRS, sample_pairs
 from ws_pipeline.zoo.diversity import DIVERSITY_SCHEMA, measure_diversity
 from ws_pipeline.zoo.index import read_index
 
@@ -52,3 +53,29 @@ def test_distances_and_agreement_are_those_of_the_files(
     predicted = load_file(tiny_folder / "predictions" / "cnn-digits.safetensors")
     same = np.mean(predicted[names[0]] == predicted[names[1]])
     assert value_of(table, metric="agreement", **where) == pytest.approx(same)
+
+
+def test_alignment_brings_strangers_closer_and_relatives_are_there_already(
+    table: pl.DataFrame,
+) -> None:
+    where = {"family": "mlp", "statistic": "mean"}
+    gain = {
+        group: value_of(table, metric="alignment_gain", group=group, **where)
+        for group in ("same_root", "other_root")
+    }
+    assert 0 <= gain["same_root"] < 0.02
+    assert gain["other_root"] > 0.1
+    smallest = {"family": "cnn", "metric": "alignment_gain", "statistic": "min"}
+    assert value_of(table, group="other_root", **smallest) >= 0
+    assert value_of(table, metric="aligned_l2_distance", group="other_root", **where) < value_of(
+        table, metric="l2_distance", group="other_root", **where
+    )
+
+
+def test_pairs_are_a_fixed_sample_of_relatives_and_strangers() -> None:
+    roots = [str(number // 10) for number in range(100)]
+    pairs = sample_pairs(roots)
+    assert len(set(pairs)) == len(pairs) == 2 * MAX_PAIRS
+    assert sum(roots[one] == roots[other] for one, other in pairs) == MAX_PAIRS
+    assert pairs == sample_pairs(roots)
+    assert sample_pairs(["a"]) == []

@@ -40,7 +40,7 @@ MAX_SWEEPS = 50
 MIN_GAIN = 1e-6
 """Relative gain of inner product below which a step is rounding: float32 sums of 1e7 products."""
 MAX_INNER_ROUNDS = 20
-"""Rounds over the children of a pair of units; two suffice where they do not meet."""
+"""Rounds over the children of a pair of units; one settles those that share no axis."""
 
 Gram = npt.NDArray[Any]
 """Inner products of the entries along an axis of one model with those of another."""
@@ -84,19 +84,20 @@ def align_model(
 
     Args:
         reference: Stays as it is.
-        model: Of the same shapes.
-        symmetry: Of both.
+        model: Its counted tensors have the reference's shapes.
+        symmetry: Of the model.
         generator: Order of the groups within a sweep.
         names: Tensors whose distance counts; without it all of floating point but running
             statistics, which are no weights and may outweigh them all. The others follow.
 
     Raises:
-        ValueError: If the two models have not the same shapes.
+        ValueError: If a counted tensor has not the same shape in both.
     """
     shapes = {name: array.shape for name, array in model.items()}
-    if {name: array.shape for name, array in reference.items()} != shapes:
-        raise ValueError("Two models must have the same tensors to be aligned, these do not.")
     counted = _list_counted(model) if names is None else set(names)
+    for name in sorted(counted):
+        if name not in reference or reference[name].shape != shapes.get(name):
+            raise ValueError(f"{name} must have the same shape in both models to be compared.")
     target = {name: widen(reference[name]) for name in counted}
     source = {name: widen(model[name]) for name in counted}
     before = _square_distance(target, source)
@@ -264,7 +265,8 @@ def _match_children(
 ) -> tuple[float, dict[str, Indices]]:
     """Match the inside of one unit to that of another by coordinate descent over the children."""
     orders: dict[str, Indices] = {child.name: np.arange(child.size) for child in children}
-    for _ in range(MAX_INNER_ROUNDS):
+    places = [part.of for child in children for part in child.axes]
+    for _ in range(1 if len(set(places)) == len(places) else MAX_INNER_ROUNDS):
         gained = False
         for child in children:
             scores = _score_parts(child, blocks)
@@ -274,7 +276,7 @@ def _match_children(
                 gained = True
                 orders[child.name] = orders[child.name][order]
                 _reorder_columns(child, blocks, order)
-        if not gained or len(children) == 1:
+        if not gained:
             break
     return sum(float(np.trace(block)) for block in blocks if block is not None), orders
 

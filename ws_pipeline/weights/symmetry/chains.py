@@ -66,13 +66,10 @@ def wire_chain(shapes: Shapes, links: Sequence[Link]) -> Symmetry:
     """
     known = {f"{link.module}.{leaf}" for link in links for leaf in ("weight", "bias")}
     known |= {f"{link.norm}.{leaf}" for link in links if link.norm for leaf in NORM_TENSORS}
-    unknown = list_unknown(shapes, known)
-    missing = [link.module for link in links if f"{link.module}.weight" not in shapes]
-    if unknown or missing or not links:
-        what = (unknown or [f"{module}.weight is missing" for module in missing] or ["no layers"])[
-            0
-        ]
-        return Symmetry(gaps=(f"the tensors are not those of a chain: {what}",))
+    odd = list_unknown(shapes, known)
+    odd += [f"{link.module}.weight" for link in links if f"{link.module}.weight" not in shapes]
+    if odd or not links:
+        return Symmetry(gaps=(f"the tensors are not those of a chain: {(odd or ['none'])[0]}",))
     wiring = Wiring(shapes)
     for link, following in pairwise(links):
         group = link.module
@@ -80,7 +77,9 @@ def wire_chain(shapes: Shapes, links: Sequence[Link]) -> Symmetry:
         wiring.add_output(group, group)
         if link.norm:
             wiring.add_norm(group, link.norm)
-        wiring.add_blocks(group, f"{following.module}.weight", 1)
-        if len(shapes[f"{following.module}.weight"]) > 2:  # a grouped convolution has fewer
+        ranks = len(shapes[f"{group}.weight"]), len(shapes[f"{following.module}.weight"])
+        if ranks[0] > 2 == ranks[1]:  # flattened in between
+            wiring.add_blocks(group, f"{following.module}.weight", 1)
+        else:  # a grouped convolution has fewer inputs, and drops the group
             wiring.add_units(group, f"{following.module}.weight", 1)
     return wiring.build()

@@ -32,7 +32,8 @@ def find_symmetry(
         stream: Whether to permute a transformer's residual stream too. Exact, but every layer
             follows it, so that one permutation moves all tensors.
         sequential: The caller's word that the model is one ``nn.Sequential`` of dense layers,
-            convolutions, BatchNorm and elementwise functions; names alone cannot prove it.
+            plain convolutions (not transposed), BatchNorm, pooling and elementwise functions; names
+            alone cannot prove it.
 
     Returns:
         The groups; without any, ``gaps`` says why.

@@ -68,8 +68,9 @@ def find_residual_network(shapes: Shapes, config: Mapping[str, Any]) -> Symmetry
         rows = shapes.get(f"{convolution}.weight", ())[:1]
         if len(shapes.get(f"{convolution}.weight", ())) != 4:
             return Symmetry(gaps=(f"{convolution} should be a convolution of two dimensions",))
-        # Before its convolution a norm has the inputs' size: a network of another kind.
-        if shapes.get(f"{norm}.weight") != rows:
+        # Before its convolution a norm has the inputs' size, and one over groups of channels has no
+        # running statistics: networks of other kinds.
+        if shapes.get(f"{norm}.running_mean") != rows:
             return Symmetry(gaps=(f"{norm} does not normalise the outputs of {convolution}",))
     return _wire(shapes, network)
 

@@ -130,6 +130,15 @@ def test_a_tensor_that_is_not_known_leaves_its_surroundings_alone(
     assert not any(name.startswith("vit.encoder.layer.0.") for name in after)
 
 
+@pytest.mark.parametrize("kind", ["torch_resnet18", "resnet18"])
+def test_a_norm_that_may_be_over_groups_of_channels_permutes_nothing(kind: str) -> None:
+    network = build_network(kind)
+    shapes = {n: s for n, s in shapes_of(network.read()).items() if "running" not in n}
+    symmetry = find_symmetry(shapes, network.config)
+    assert symmetry.groups == ()
+    assert "does not normalise the outputs" in symmetry.gaps[0]
+
+
 def test_an_attention_whose_heads_the_config_does_not_count_has_none() -> None:
     network = build_network("bert_mlm")
     config = {**network.config, "num_attention_heads": 5}

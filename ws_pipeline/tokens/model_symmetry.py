@@ -1,0 +1,84 @@
+"""What may be permuted in a model of the corpus, from its manifests. Reads the store.
+
+The tokens manifest names the layer plan, the plan names the files, and among them is the config:
+nothing of the weights is read. A permuted view of a model is then its values seen through
+:class:`~ws_pipeline.tokens.permuted_values.PermutedValues`, drawn from a key such as
+(seed, epoch, model), so that the same key gives the same view in any process.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.manifests import read_token_layers
+from ws_pipeline.tokens.permuted_values import PermutedValues, StoredValues, permute_layers
+from ws_pipeline.tokens.records import TokenLayer
+from ws_pipeline.weights.checkpoint import CONFIG_NAME, read_config
+from ws_pipeline.weights.plan import Layer
+from ws_pipeline.weights.records import layer_from_record
+from ws_pipeline.weights.symmetry.finding import find_symmetry
+from ws_pipeline.weights.symmetry.groups import Symmetry
+from ws_pipeline.weights.symmetry.matrix_order import shapes_of_layers
+from ws_pipeline.weights.symmetry.permutation import draw_permutation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSymmetry:
+    """A model's layers and what may be permuted in them.
+
+    Attributes:
+        token_layers: Its tokenised layers.
+        layers: Its plan.
+    """
+
+    token_layers: tuple[TokenLayer, ...]
+    layers: tuple[Layer, ...]
+    symmetry: Symmetry
+
+
+def read_model_symmetry(store: Store, manifest: str) -> ModelSymmetry:
+    """Find the symmetry of a model.
+
+    Args:
+        store: Where the manifests are.
+        manifest: Key of its tokens manifest, as corpus rows have it.
+    """
+    tokens = store.manifests.read(manifest)
+    plan = store.manifests.read(tokens["plan_manifest"])
+    layers = tuple(layer_from_record(record) for record in plan["layers"])
+    config = _read_config(store, store.manifests.read(plan["files_manifest"]))
+    return ModelSymmetry(
+        token_layers=tuple(read_token_layers(tokens)),
+        layers=layers,
+        symmetry=find_symmetry(shapes_of_layers(layers), config),
+    )
+
+
+def draw_view(
+    values: StoredValues, model: ModelSymmetry, key: Sequence[int], *, dtypes: Sequence[str]
+) -> StoredValues:
+    """Return the values of a randomly permuted copy of a model; the model's own without symmetry.
+
+    Args:
+        values: The model's own.
+        model: What may be permuted.
+        key: Decides the draw.
+        dtypes: Names of the dtypes in the order of their numbers.
+    """
+    if not model.symmetry.groups:
+        return values
+    permutation = draw_permutation(
+        model.symmetry, shapes_of_layers(model.layers), generator=np.random.default_rng(key)
+    )
+    layers = permute_layers(model.token_layers, model.layers, permutation, dtypes=dtypes)
+    return PermutedValues(values, layers)
+
+
+def _read_config(store: Store, files_manifest: Mapping[str, Any]) -> dict[str, Any]:
+    for file in files_manifest["files"]:
+        if file["path"] == CONFIG_NAME:
+            return read_config(store.blobs.local_path(file["sha256"]))
+    return {}
