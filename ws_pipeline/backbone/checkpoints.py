@@ -128,7 +128,7 @@ class CheckpointFolder:
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint of this job whose files are what its manifest says."""
         for folder in reversed(self._folders()):
-            manifest = _read_verified(folder)
+            manifest = read_verified(folder)
             if manifest is None:
                 logger.warning("checkpoint %s is damaged and is passed over", folder)
             elif manifest["job_digest"] == self.job_digest:
@@ -216,7 +216,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
 
 
-def _read_verified(folder: Path) -> dict[str, Any] | None:
+def read_verified(folder: Path) -> dict[str, Any] | None:
     """Return a checkpoint's manifest, or None if anything is not as it says."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
