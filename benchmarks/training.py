@@ -93,6 +93,7 @@ class TorchEncoder(nn.Module):
         self.to_token = nn.Linear(config.width, config.token_size, bias=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return ``(batch, window, token_size)`` for the same."""
         latents = self.to_latent(self.encoder(self.embed(tokens)))
         return self.to_token(self.decoder(self.from_latent(latents)))
 
@@ -242,24 +243,25 @@ def run_apart(case: str) -> dict[str, Any]:
 def render(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     """The table, the ratios that are asked for, and what it ran on."""
     per = "second" if arguments.device == "cuda" else "CPU-second"
+    layers = arguments.layers or "all"
+    where = f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}"
+    cells = [
+        (
+            f"{row['case']} | {row['precision']} | {row['million_params']:.0f}",
+            f"{row['tokens_per_second']:,.0f} | {row['gflops']:.0f} | {row['matmul_gflops']:.0f}",
+            f"{row['utilization']:.0%} | {row['peak_gb']:.2f}",
+        )
+        for row in rows
+    ]
+    speed, memory = (rows[-1][name] / rows[0][name] for name in ("tokens_per_second", "peak_gb"))
     lines = [
-        f"{arguments.preset}, {arguments.layers or 'all'} + {arguments.layers or 'all'} layers, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.processor()}",
+        f"{arguments.preset}, {layers} + {layers} layers, {where}",
         "",
         f"| case | precision | M params | tokens per {per} | GFLOP/s | matmul | utilisation | GB |",
         "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['case']} | {row['precision']} | {row['million_params']:.0f} | "
-            f"{row['tokens_per_second']:,.0f} | {row['gflops']:.0f} | {row['matmul_gflops']:.0f} | "
-            f"{row['utilization']:.0%} | {row['peak_gb']:.2f} |"
-        )
-    theirs, ours = rows[0], rows[-1]
-    lines += [
+        *(f"| {' | '.join(row)} |" for row in cells),
         "",
-        f"ours / torch fp32: {ours['tokens_per_second'] / theirs['tokens_per_second']:.2f}x tokens,"
-        f" {ours['peak_gb'] / theirs['peak_gb']:.2f}x peak memory",
+        f"ours / torch fp32: {speed:.2f}x tokens, {memory:.2f}x peak memory",
     ]
     return "\n".join(lines)
 

@@ -94,7 +94,8 @@ class MlflowRun:
         """Let MLflow log the machine's load beside ours, going on where an earlier attempt was."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=uri)
+        monitor: Any = SystemMetricsMonitor  # untyped in mlflow 3.17
+        self._monitor = monitor(self.run_id, resume_logging=True, tracking_uri=uri)
         self._monitor.start()
 
     def message(self, text: str) -> None:

@@ -51,4 +51,4 @@ if __name__ == "__main__":
                 Path(root, str(compiled)), compiled=compiled, precision=sys.argv[1]
             )
     found["num_graphs"] = counters["stats"]["unique_graphs"]
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found))
