@@ -149,7 +149,10 @@ class CheckpointFolder:
 
     def _prune(self, keep: int) -> None:
         for folder in self._folders()[:-keep]:
-            shutil.rmtree(folder, ignore_errors=True)
+            # Renamed away first: killed while files are deleted, it would look like a damaged one.
+            pruned = self.out_dir / "staging" / f"pruned-{folder.name}"
+            folder.rename(pruned)
+            shutil.rmtree(pruned, ignore_errors=True)
 
 
 def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
