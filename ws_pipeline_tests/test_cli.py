@@ -184,7 +184,7 @@ def test_a_home_that_cannot_be_made_is_refused(
         (("inspect", "nowhere"), "--endpoint https://huggingface.co"),
         (("inspect", "../etc"), "There is no file, folder or repo '../etc'"),
         (("tokens", "unpack", "nowhere", "--out", "x"), "name one that ws-pipeline tokens pack"),
-        (("embed", "."), "add --out FILE.parquet"),
+        (("embed", "."), "ws-pipeline train --recipe tiny"),
         (("embed", ".", "--out", "x", "--backbone", "nowhere"), "There is no backbone in 'now"),
         (("embed", ".", "--out", "x", "--backbone", ".", "--recipe", "tiny"), "not both"),
         (("embed", ".", "--out", "x"), "ws-pipeline train --recipe tiny"),
@@ -329,6 +329,47 @@ def test_embed_writes_one_row_per_model(checkpoint: Path, tmp_path: Path) -> Non
     first, second = frame["embedding"].to_list()
     assert first == second
     assert len(first) > 0
+
+
+def test_embed_names_the_nearest_models_of_the_corpus(
+    capsys: pytest.CaptureFixture[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    from ws_pipeline.backbone.config import BackboneConfig
+    from ws_pipeline.backbone.embed import embed_checkpoint
+    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.defs.runs import vectors_version
+    from ws_pipeline.storage.store import Store
+
+    folder, home = tmp_path / "backbone", tmp_path / "home"
+    config = BackboneConfig(token_size=16, width=16, num_layers=1, num_heads=2, latent_size=4)
+    backbone = Backbone(config).eval()
+    backbone.save_pretrained(folder)
+    vector = np.array(embed_checkpoint(backbone, checkpoint)["embedding"])
+    random = np.random.default_rng(0)
+    vectors = [vector, *(random.standard_normal((3, len(vector))) * 10)]
+    table = pl.DataFrame(
+        {
+            "repo_id": ["lab/itself", "lab/a", "lab/b", "lab/c"],
+            "embedding": [each.tolist() for each in vectors],
+            "representation": "backbone",
+            "weights": vectors_version(folder),
+        }
+    )
+    Store.open(home / "store").tables.write("backbone/embeddings/tiny", table)
+    arguments = ["--home", str(home), "embed", str(checkpoint), "--backbone", str(folder)]
+    assert run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert f"{len(vector)} numbers, nearest in the corpus:" in shown
+    assert shown.index("lab/itself") < shown.index("lab/a")
+    assert run([*arguments, "--json", "--neighbours", "1"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert len(row["embedding"]) == len(vector)
+    assert row["neighbours"] == [{"model": "lab/itself", "similarity": pytest.approx(1.0)}]
+    Store.open(home / "store").tables.write(
+        "backbone/embeddings/tiny", table.with_columns(weights=pl.lit("another"))
+    )
+    assert run(arguments) == 0
+    assert "no corpus is embedded by this backbone" in capsys.readouterr().out
 
 
 def test_scan_and_ledger_tell_who_is_new_and_who_is_left_out(

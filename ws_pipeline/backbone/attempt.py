@@ -24,7 +24,8 @@ from ws_pipeline.backbone.loop import TrainingLoop
 from ws_pipeline.backbone.model import Backbone, num_parameters
 from ws_pipeline.backbone.pipes import DagsterReport
 from ws_pipeline.backbone.progress import ProgressBar
-from ws_pipeline.backbone.publication import TrainingResult, publish_model
+from ws_pipeline.backbone.publication import MODEL_FOLDER, TrainingResult, publish_model
+from ws_pipeline.backbone.registry import ERROR, SNAPSHOT
 from ws_pipeline.backbone.signals import StopRequest
 from ws_pipeline.backbone.tracking import MlflowRun
 from ws_pipeline.errors import MissingInputError
@@ -115,6 +116,8 @@ class Attempt:
         result = publish_model(backbone, self.checkpoints, self._values(metrics))
         if self.tracker is not None:
             self.tracker.summary(result.metadata())
+            folder = self.checkpoints.out_dir / MODEL_FOLDER
+            self.tracker.register(folder, self.job.mlflow_experiment, version_tags(result))
             self.tracker.close("FINISHED")
         return result
 
@@ -169,6 +172,7 @@ class Attempt:
             self.job, tags=tags | {"torch": torch.__version__}, profile={"models": counts.rows()}
         )
         tracker.replay(self.loop.history.points)
+        tracker.watch_system(self.job.mlflow_tracking_uri)
         self.loop.observers.append(tracker)
         return tracker
 
@@ -201,6 +205,18 @@ class Attempt:
             "precision": loop.precision,
             "device": loop.device.type,
         }
+
+
+def version_tags(result: TrainingResult) -> dict[str, str]:
+    """Return what a registered version says of itself."""
+    tags = {
+        "recipe": result.recipe_name,
+        "model_sha256": result.model_sha256,
+        "job_digest": result.job_digest,
+        SNAPSHOT: result.snapshot,
+    }
+    error = result.metrics.get("val/relative_error_median")
+    return tags if error is None else {**tags, ERROR: f"{error:.6g}"}
 
 
 def last_values(loop: TrainingLoop) -> dict[str, float]:

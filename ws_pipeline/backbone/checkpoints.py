@@ -128,7 +128,7 @@ class CheckpointFolder:
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint of this job whose files are what its manifest says."""
         for folder in reversed(self._folders()):
-            manifest = _read_verified(folder)
+            manifest = read_verified(folder)
             if manifest is None:
                 logger.warning("checkpoint %s is damaged and is passed over", folder)
             elif manifest["job_digest"] == self.job_digest:
@@ -149,7 +149,10 @@ class CheckpointFolder:
 
     def _prune(self, keep: int) -> None:
         for folder in self._folders()[:-keep]:
-            shutil.rmtree(folder, ignore_errors=True)
+            # Renamed away first: killed while files are deleted, it would look like a damaged one.
+            pruned = self.out_dir / "staging" / f"pruned-{folder.name}"
+            folder.rename(pruned)
+            shutil.rmtree(pruned, ignore_errors=True)
 
 
 def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -216,7 +219,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
 
 
-def _read_verified(folder: Path) -> dict[str, Any] | None:
+def read_verified(folder: Path) -> dict[str, Any] | None:
     """Return a checkpoint's manifest, or None if anything is not as it says."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from typing import Any
 
 from ws_pipeline.backbone.history import MetricPoint
 from ws_pipeline.backbone.job import TrainJob
+from ws_pipeline.backbone.registry import register_model
 from ws_pipeline.errors import TrainingError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ MAX_BATCH_PARAMS = 100
 MAX_PARAM_LENGTH = 6_000
 MAX_DIGEST_LENGTH = 36
 """MLflow 3.17's own limits (mlflow/utils/validation.py)."""
+
+SYSTEM_PREFIX = "system/"
+"""Of the metrics that MLflow's own monitor logs: CPU, memory, disk, network, GPUs."""
 
 FLUSH_SECONDS = 5.0
 """How old a point may become before it is sent."""
@@ -48,6 +52,7 @@ class MlflowRun:
         self._points: list[MetricPoint] = []
         self._sent = _last_steps(client, run_id)
         self._flushed = time.monotonic()
+        self._monitor: Any = None
 
     @classmethod
     def open(
@@ -84,6 +89,14 @@ class MlflowRun:
         self._points.append(MetricPoint(step=step, values=values))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
+
+    def watch_system(self, uri: str) -> None:
+        """Let MLflow log the machine's load beside ours, going on where an earlier attempt was."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor: Any = SystemMetricsMonitor  # untyped in mlflow 3.17
+        self._monitor = monitor(self.run_id, resume_logging=True, tracking_uri=uri)
+        self._monitor.start()
 
     def message(self, text: str) -> None:
         """Sentences go to the log, not to MLflow."""
@@ -134,10 +147,21 @@ class MlflowRun:
         except (MlflowException, OSError) as error:
             logger.warning("MLflow took no result.json: %s", error)
 
+    def register(self, folder: Path, study: str, tags: Mapping[str, str]) -> None:
+        """Register the model of a folder; a refusal costs the registration only."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            register_model(self._client, self.run_id, folder, study=study, tags=dict(tags))
+        except (MlflowException, OSError) as error:
+            logger.warning("MLflow did not register the model: %s", error)
+
     def close(self, status: str) -> None:
         """Send what waits and end the run as FINISHED, FAILED or KILLED."""
         from mlflow.exceptions import MlflowException
 
+        if self._monitor is not None:
+            self._monitor.finish()
         if not self.flush():
             logger.warning("%d points are in metrics.jsonl only", len(self._points))
         try:
@@ -201,7 +225,7 @@ def _create_run(
     """Create the run with its parameters and its data set, and note its id."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    name = f"{job.recipe_name}-{job.digest()[:8]}"
+    name = f"{job.recipe_name}-seed{job.training.seed}-{job.digest()[:8]}"
     run_id = str(client.create_run(experiment, run_name=name).info.run_id)
     path = Path(job.out_dir) / RUN_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,6 +253,10 @@ def _job_tags(job: TrainJob) -> dict[str, str]:
         "job_digest": job.digest(),
         "snapshot": job.snapshot,
         "out_dir": job.out_dir,
+        "layout": f"{job.layout.kind} {job.layout.token_size}",
+        "positions": job.backbone.position_code,
+        "normalization": f"{job.backbone.normalization} / {job.loss.normalization}",
+        "seed": str(job.training.seed),
         **job.tags,
     }
 
@@ -245,6 +273,7 @@ def _last_steps(client: Any, run_id: str) -> dict[str, int]:
     return {
         name: max(metric.step for metric in client.get_metric_history(run_id, name))
         for name in names
+        if not name.startswith(SYSTEM_PREFIX)
     }
 
 

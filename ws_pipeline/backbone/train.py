@@ -21,12 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ws_pipeline.backbone.job import TrainJob
+from ws_pipeline.backbone.threads import let_threads_sleep
 from ws_pipeline.errors import WsPipelineError
-
-OPENMP_SPINS = "1000"
-"""How often an idle OpenMP thread looks for work before it sleeps. libgomp's default spins for
-milliseconds, and on two cores that others use as well a step of the tiny preset took 1,700 to 2,050
-ms instead of 126 to 134 ms."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = parser.parse_args(arguments).job
     try:
         job = TrainJob.read(path)
-        # libgomp reads it once, when torch loads it: hence before the import.
-        os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_SPINS)
+        let_threads_sleep()  # before torch, in this process, whoever launched it
         from ws_pipeline.backbone.trainer import launch_job
 
         return launch_job(job, began=began)

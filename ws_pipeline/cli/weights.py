@@ -18,15 +18,12 @@ from ws_pipeline.cli.arguments import (
     find_home,
 )
 from ws_pipeline.cli.console import out, print_json, wide
+from ws_pipeline.cli.embedding import embed
 from ws_pipeline.cli.home import REPO_ID, check_inputs, find_repo
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
 
 PANEL = "Checkpoints"
-
-ModelsArgument = Annotated[
-    list[str], typer.Argument(help=".safetensors files, or folders that hold one model each.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +40,7 @@ def register(app: typer.Typer) -> None:
     add_command(
         app,
         embed,
+        "ws-pipeline embed zoo/NAME                       its nearest neighbours in the corpus",
         "ws-pipeline embed a.safetensors b/ --out vectors.parquet",
         "ws-pipeline embed a.safetensors --backbone model/ --out vectors.parquet",
         panel=PANEL,
@@ -145,64 +143,6 @@ def unpack(
 
     unpack_path(Path(folder), to)
     out().print(f"Unpacked {folder} into {to}", markup=False)
-
-
-def embed(
-    paths: ModelsArgument,
-    *,
-    to: Annotated[Path | None, typer.Option("--out", help="Parquet file to write.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Use this recipe's backbone. Default: tiny.")
-    ] = None,
-    backbone: Annotated[
-        Path | None, typer.Option("--backbone", help="Use the backbone in this folder.")
-    ] = None,
-    home: HomeOption = None,
-) -> None:
-    """Write one vector per model: a Parquet file with the columns model and embedding."""
-    sources = check_inputs(paths)
-    if to is None:
-        raise RefusedError(
-            "There is no place for the result; add --out FILE.parquet.", reason=Reason.MISUSE
-        )
-    folder = find_backbone(find_home(home), recipe, backbone)
-    import polars as pl
-    import torch
-
-    from ws_pipeline.backbone.embed import embed_checkpoint
-    from ws_pipeline.backbone.model import Backbone
-
-    model = Backbone.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    rows = []
-    for name, source in zip(paths, sources, strict=True):
-        rows.append({"model": name, "embedding": embed_checkpoint(model, source)["embedding"]})
-    to.parent.mkdir(parents=True, exist_ok=True)
-    schema = {"model": pl.String(), "embedding": pl.List(pl.Float32())}
-    pl.DataFrame(rows, schema=schema).write_parquet(to)
-    out().print(f"Embedded {len(rows)} models into {to}", markup=False)
-
-
-def find_backbone(home: Path, recipe: str | None, backbone: Path | None) -> Path:
-    """Return the folder of the backbone that was asked for.
-
-    Raises:
-        RefusedError: Both were named.
-        MissingInputError: There is none.
-    """
-    if recipe is not None and backbone is not None:
-        raise RefusedError("Name --recipe or --backbone, not both.", reason=Reason.MISUSE)
-    if backbone is not None:
-        if not (backbone / "config.json").is_file():
-            raise MissingInputError(
-                f"There is no backbone in {str(backbone)!r}; name a folder with model.safetensors "
-                "and config.json that ws-pipeline train wrote."
-            )
-        return backbone
-    name = recipe or DEFAULT_RECIPE
-    check_recipes([name])
-    from ws_pipeline.defs.runs import find_model
-
-    return find_model(home, name)
 
 
 def generate(

@@ -5,7 +5,6 @@ I/O.
 """
 
 import logging
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
+from ws_pipeline.backbone.threads import let_threads_sleep
 from ws_pipeline.defs.abandoned import driver_tags, end_abandoned_runs
 from ws_pipeline.defs.assets.hub import FILES_POOL
 from ws_pipeline.defs.failures import (
@@ -63,8 +63,7 @@ _QUIET = {
 def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """Open the home's instance for runs in this process."""
     folder = prepare_instance(home)
-    # Read by OpenMP when torch is first imported; `launch_environment` says what it is worth.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    let_threads_sleep()  # zoos, embeddings and evaluations use torch in this process
     with quiet_dagster():
         ref = InstanceRef.from_dir(str(folder), overrides=_QUIET)
         with dg.DagsterInstance.from_ref(ref) as instance:

@@ -113,16 +113,10 @@ class LauncherResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def launch_environment(num_processes: int) -> dict[str, str]:
-    """What a launched process needs beside the caller's environment, which wins.
-
-    Threads that wait at a barrier spin by default: with another busy process beside it, a training
-    step on 2 threads then takes 3 to 6 s; 0.6 s when they sleep (2 shared cores, torch 2.13).
-    """
-    passive = {} if "OMP_WAIT_POLICY" in os.environ else {"OMP_WAIT_POLICY": "PASSIVE"}
+    """What a launched process needs beside the caller's environment, which wins."""
     # accelerate starts several ranks on a CPU only if it is told that a CPU is meant.
     has_gpu = Path("/dev/nvidiactl").exists()
-    ranks = {"ACCELERATE_USE_CPU": "true"} if num_processes > 1 and not has_gpu else {}
-    return {**passive, **ranks}
+    return {"ACCELERATE_USE_CPU": "true"} if num_processes > 1 and not has_gpu else {}
 
 
 def _failure(module: str, code: int, messages: Sequence[Any]) -> dg.Failure:

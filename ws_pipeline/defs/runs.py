@@ -9,13 +9,21 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ws_pipeline.backbone.config import EMBEDDING_VERSION
+from ws_pipeline.defs.digests import file_version
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.recipes import Recipe
+from ws_pipeline.storage.store import Store
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ws_pipeline.backbone.model import Backbone
 
 POINTER = "current.json"
+
+EMBEDDINGS_PREFIX = "backbone/embeddings"
+"""Of the tables of that asset."""
 
 TRAINED = "backbone"
 UNTRAINED = "untrained"
@@ -62,3 +70,21 @@ def load_backbones(home: Path, chosen: Recipe) -> dict[str, "Backbone"]:
     trained = Backbone.from_pretrained(find_model(home, chosen.name))
     control = untrained(chosen.backbone, chosen.training.seed)
     return {TRAINED: trained.to(device), UNTRAINED: control.to(device)}
+
+
+def vectors_version(model: Path) -> str:
+    """What decides the vectors that a model's folder gives: its weights and how they are pooled."""
+    return f"{file_version(model / 'model.safetensors')}.{EMBEDDING_VERSION}"
+
+
+def read_embeddings(store: Store, model: Path) -> "pl.DataFrame | None":
+    """The stored embeddings (hub_id, repo_id, ..) that a model's folder made, None without any."""
+    import polars as pl
+
+    version = vectors_version(model)
+    for key in store.tables.keys(EMBEDDINGS_PREFIX):
+        made = (pl.col("representation") == TRAINED) & (pl.col("weights") == version)
+        found = store.tables.scan(key).filter(made).collect()
+        if found.height:
+            return found
+    return None

@@ -157,3 +157,24 @@ def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path):
     assert {name.rsplit(".")[-1] for name in files} == {"json", "safetensors"}
     manifest = json.loads((tmp_path / "checkpoints/step-000000005/manifest.json").read_text())
     assert set(manifest["files"]) == files - {"manifest.json"}
+
+
+def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_no_half_of_it(tmp_path, monkeypatch):
+    save(folder(tmp_path), 5)
+
+    def die_half_way(path: Path, **_: object) -> None:
+        if Path(path).name.startswith("pruned"):
+            (Path(path) / "model.safetensors").unlink()
+            raise Killed
+        remove(path, ignore_errors=True)
+
+    remove = module.shutil.rmtree
+    monkeypatch.setattr(module.shutil, "rmtree", die_half_way)
+    with pytest.raises(Killed):
+        save(folder(tmp_path), 10, keep=1)
+    published = sorted((tmp_path / "checkpoints").iterdir())
+    assert [each.name for each in published] == ["step-000000010"]
+    assert all(module.read_verified(each) for each in published)
+    monkeypatch.setattr(module.shutil, "rmtree", remove)
+    save(folder(tmp_path), 15, keep=1)
+    assert list((tmp_path / "staging").iterdir()) == []

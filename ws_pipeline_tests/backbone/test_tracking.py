@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,10 +52,11 @@ def test_a_run_holds_the_recipe_metrics_figures_and_lineage(job: TrainJob, datab
     run.close("FINISHED")
     client, found = read(job, run.run_id)
     assert found.info.status == "FINISHED"
-    assert found.info.run_name == f"test-{job.digest()[:8]}"
+    assert found.info.run_name == f"test-seed0-{job.digest()[:8]}"
     assert found.data.params == {"backbone.width": "24", "families": '["a", "b"]'}
     assert found.data.tags["dagster_run_id"] == "d-1"
     assert found.data.tags["precision"] == "fp32"
+    assert found.data.tags["positions"] == "banded"
     assert found.inputs.dataset_inputs[0].dataset.digest == "s" * 36
     history = client.get_metric_history(run.run_id, "train/loss")
     assert [(m.step, m.value) for m in history] == [(2, 0.5), (4, 0.25)]
@@ -113,3 +115,50 @@ def test_a_store_that_cannot_be_opened_is_said_so(job: TrainJob, tmp_path: Path)
 def test_flatten_names_nested_values_with_dots():
     values = {"a": {"b": 1, "c": {"d": True}}, "e": (1, 2), "f": None}
     assert dict(flatten(values)) == {"a.b": "1", "a.c.d": "True", "e": "[1, 2]", "f": "None"}
+
+
+def register(job: TrainJob, tmp_path: Path, error: str, snapshot: str) -> str:
+    folder = tmp_path / "model"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    run = open_run(replace(job, out_dir=str(tmp_path / f"run-{error}-{snapshot}")))
+    run.register(folder, "study", {"val_relative_error_median": error, "snapshot": snapshot})
+    run.register(folder, "study", {"val_relative_error_median": error, "snapshot": snapshot})
+    return run.run_id
+
+
+def test_the_best_version_of_a_snapshot_has_the_alias(job: TrainJob, tmp_path: Path):
+    client, _ = read(job, open_run(job).run_id)
+
+    def best() -> str:
+        return client.get_model_version_by_alias("study-backbone", "best").run_id
+
+    first = register(job, tmp_path, "0.5", "a")
+    assert best() == first
+    better = register(job, tmp_path, "0.4", "a")
+    assert best() == better
+    register(job, tmp_path, "0.45", "a")
+    assert best() == better
+    newer = register(job, tmp_path, "0.9", "b")
+    assert best() == newer
+    versions = client.search_model_versions("name='study-backbone'")
+    assert len(versions) == 4  # registering twice is registering once
+    artifacts = client.list_artifacts(newer, "model")
+    assert [artifact.path for artifact in artifacts] == ["model/config.json"]
+
+
+def test_the_machines_load_is_logged_and_a_retry_counts_on(job: TrainJob, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    for _ in range(2):
+        run = open_run(job)
+        run.watch_system(job.mlflow_tracking_uri)
+        client, _ = read(job, run.run_id)
+        name, deadline = "system/cpu_utilization_percentage", time.monotonic() + 60
+        before = len(client.get_metric_history(run.run_id, name))
+        while len(client.get_metric_history(run.run_id, name)) <= before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        run.close("KILLED")
+    steps = [metric.step for metric in client.get_metric_history(run.run_id, name)]
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 2

@@ -112,12 +112,20 @@ def test_another_number_of_processes_than_launched_is_refused(job: TrainJob):
         run(replace(job, num_processes=2))
 
 
-def test_torch_is_loaded_only_after_its_threads_are_told_not_to_spin():
+def test_torch_is_loaded_only_after_its_threads_are_told_to_sleep(job: TrainJob, tmp_path: Path):
+    job.write(tmp_path / "job.json")
     code = (
-        "import sys, os, ws_pipeline.backbone.train as train; assert 'torch' not in sys.modules; "
-        "train.main(['--job', 'nothing.json']); assert 'torch' not in sys.modules"
+        "import os, sys; import ws_pipeline.backbone.train as train; "
+        "assert 'torch' not in sys.modules; old = train.let_threads_sleep; "
+        "train.let_threads_sleep = lambda: ('torch' in sys.modules and sys.exit(9), old()); "
+        f"sys.argv = ['train', '--job', {str(tmp_path / 'job.json')!r}]; code = train.main(); "
+        "assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'; assert 'torch' in sys.modules; "
+        "sys.exit(code)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )
 
 
 def test_bad_usage_is_one_line_and_exit_code_2(tmp_path: Path, capsys):

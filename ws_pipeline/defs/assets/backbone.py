@@ -16,7 +16,14 @@ from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.launcher import LauncherResource
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
-from ws_pipeline.defs.runs import TRAINED, find_model, load_backbones, point_to, run_folder
+from ws_pipeline.defs.runs import (
+    TRAINED,
+    find_model,
+    load_backbones,
+    point_to,
+    run_folder,
+    vectors_version,
+)
 from ws_pipeline.defs.step import Step
 from ws_pipeline.recipes import recipe, to_dict
 from ws_pipeline.storage.store import Store
@@ -152,8 +159,7 @@ def embeddings(
     chosen = recipe(step.partition)
     opened = store.open()
     corpus = splits.collect()
-    model_file = find_model(home.folder, chosen.name) / "model.safetensors"
-    weights_digest = f"{file_version(model_file)}.{EMBEDDING_VERSION}"
+    weights_digest = vectors_version(find_model(home.folder, chosen.name))
     frames = []
     for name, backbone in load_backbones(home.folder, chosen).items():
         known = _known_embeddings(opened, step.partition, name, weights_digest, corpus)

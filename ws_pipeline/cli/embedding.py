@@ -1,0 +1,154 @@
+"""The command that embeds models and names their nearest neighbours in the corpus."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ws_pipeline.cli.arguments import DEFAULT_RECIPE, HomeOption, JsonOption, find_home
+from ws_pipeline.cli.console import out, print_json, print_table
+from ws_pipeline.cli.home import find_repo, store_root
+from ws_pipeline.cli.lineage import check_recipes
+from ws_pipeline.errors import MissingInputError, Reason, RefusedError
+
+NUM_NEIGHBOURS = 5
+
+
+def embed(
+    models: Annotated[
+        list[str],
+        typer.Argument(help=".safetensors files, folders of one model each, or repos of HOME/hub."),
+    ],
+    *,
+    to: Annotated[Path | None, typer.Option("--out", help="Parquet file to write.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Use this recipe's backbone. Default: tiny.")
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option("--backbone", help="Use the backbone in this folder.")
+    ] = None,
+    num: Annotated[
+        int, typer.Option("--neighbours", min=0, help="How many of the corpus to name.")
+    ] = NUM_NEIGHBOURS,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Embed models, and name their nearest neighbours in the corpus.
+
+    --out writes a Parquet file with the columns model and embedding, --json prints both and the
+    neighbours. Neighbours are known where the corpus was embedded by the same backbone.
+    """
+    folder = find_home(home)
+    sources = find_models(models, folder)
+    chosen = find_backbone(folder, recipe, backbone)
+    rows = list(embed_all(chosen, dict(zip(models, sources, strict=True))))
+    if to is not None:
+        write_vectors(rows, to)
+    found = add_neighbours(rows, folder, chosen, num) if num and (as_json or to is None) else rows
+    if as_json:
+        print_json(found)
+    elif to is not None:
+        out().print(f"Embedded {len(rows)} models into {to}", markup=False)
+    else:
+        show_neighbours(found)
+
+
+def find_models(models: Sequence[str], home: Path) -> list[Path]:
+    """Return where models lie: paths first, then repos of the embedded hub.
+
+    Raises:
+        MissingInputError: Names the first that is neither.
+    """
+    found = []
+    for name in models:
+        path = Path(name) if Path(name).exists() else find_repo(home, name)
+        if path is None:
+            raise MissingInputError(
+                f"There is no file or folder {name!r}, nor a repo of that name in HOME/hub. A model"
+                " is a .safetensors file, a folder that holds one, or such a repo; check the path."
+            )
+        found.append(path)
+    return found
+
+
+def embed_all(backbone: Path, models: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """Yield name and vector of each model."""
+    import torch
+
+    from ws_pipeline.backbone.embed import embed_checkpoint
+    from ws_pipeline.backbone.model import Backbone
+
+    model = Backbone.from_pretrained(backbone).to("cuda" if torch.cuda.is_available() else "cpu")
+    for name, source in models.items():
+        yield {"model": name, "embedding": embed_checkpoint(model, source)["embedding"]}
+
+
+def write_vectors(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write one row per model: model, embedding."""
+    import polars as pl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = {"model": pl.String(), "embedding": pl.List(pl.Float32())}
+    pl.DataFrame(rows, schema=schema).write_parquet(path)
+
+
+def add_neighbours(
+    rows: Sequence[Mapping[str, Any]], home: Path, backbone: Path, num: int
+) -> list[dict[str, Any]]:
+    """Return the rows with `neighbours`, [{model, similarity}]; none without a fitting corpus."""
+    import dataclasses
+
+    import numpy as np
+
+    from ws_pipeline.backbone.neighbours import find_neighbours
+    from ws_pipeline.defs.runs import read_embeddings
+    from ws_pipeline.storage.store import Store
+
+    corpus = read_embeddings(Store.open(store_root(home)), backbone)
+    if corpus is None or not corpus.height:
+        return [{**row, "neighbours": []} for row in rows]
+    vectors = np.array(corpus["embedding"].to_list(), dtype=np.float64)
+    names = corpus["repo_id"].to_list()
+    found = []
+    for row in rows:
+        query = np.array(row["embedding"], dtype=np.float64)
+        near = find_neighbours(query, vectors, names, num=num)
+        found.append({**row, "neighbours": [dataclasses.asdict(each) for each in near]})
+    return found
+
+
+def show_neighbours(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the models and their neighbours."""
+    for row in rows:
+        near = row.get("neighbours", [])
+        text = f"{row['model']}: {len(row['embedding'])} numbers" + (
+            ", nearest in the corpus:" if near else "; no corpus is embedded by this backbone"
+        )
+        out().print(text, markup=False)
+        if near:
+            columns = ("model", "similarity")
+            print_table(columns, [[each[name] for name in columns] for each in near])
+
+
+def find_backbone(home: Path, recipe: str | None, backbone: Path | None) -> Path:
+    """Return the folder of the backbone that was asked for.
+
+    Raises:
+        RefusedError: Both were named.
+        MissingInputError: There is none.
+    """
+    if recipe is not None and backbone is not None:
+        raise RefusedError("Name --recipe or --backbone, not both.", reason=Reason.MISUSE)
+    if backbone is not None:
+        if not (backbone / "config.json").is_file():
+            raise MissingInputError(
+                f"There is no backbone in {str(backbone)!r}; name a folder with model.safetensors "
+                "and config.json that ws-pipeline train wrote."
+            )
+        return backbone
+    name = recipe or DEFAULT_RECIPE
+    check_recipes([name])
+    from ws_pipeline.defs.runs import find_model
+
+    return find_model(home, name)
