@@ -19,7 +19,7 @@ from torch.nn import functional
 from ws_pipeline.weights.symmetry.alignment import align_model
 from ws_pipeline.weights.symmetry.permutation import permute_state
 from ws_pipeline.zoo.architectures import load_model, published_names, run_module
-from ws_pipeline.zoo.datasets import LabelledDataset
+from ws_pipeline.zoo.datasets.dataset import LabelledDataset
 from ws_pipeline.zoo.weights import Weights, average_weights, read_arrays, read_symmetry
 
 Score = tuple[float, float]

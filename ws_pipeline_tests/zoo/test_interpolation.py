@@ -7,7 +7,8 @@ import pytest
 
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.zoo.config import FactorGrid, GridConfig, ZooConfig
-from ws_pipeline.zoo.datasets import LabelledDataset, load_dataset
+from ws_pipeline.zoo.datasets.catalog import load_dataset
+from ws_pipeline.zoo.datasets.dataset import LabelledDataset
 from ws_pipeline.zoo.index import read_index
 from ws_pipeline.zoo.interpolation import Evaluator, Interpolation, interpolate_models
 from ws_pipeline.zoo.train import train_zoo

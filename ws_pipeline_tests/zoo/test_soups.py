@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ws_pipeline.zoo.config import FactorGrid, GridConfig, ParentConfig, ZooConfig
-from ws_pipeline.zoo.datasets import LabelledDataset, load_dataset
+from ws_pipeline.zoo.datasets.catalog import load_dataset
+from ws_pipeline.zoo.datasets.dataset import LabelledDataset
 from ws_pipeline.zoo.index import read_index
 from ws_pipeline.zoo.interpolation import Evaluator
 from ws_pipeline.zoo.soups import average_epochs, make_greedy_soup, make_uniform_soup
