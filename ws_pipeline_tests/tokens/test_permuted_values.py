@@ -68,9 +68,8 @@ def pack(
     save_file(contiguous, folder / "model.safetensors")
     checkpoint = Checkpoint.open(folder)
     plan, statistics = plan_checkpoint(checkpoint)
-    moments = [None if found is None else (found.mean, found.std) for found in statistics]
     out = BytesIO()
-    token_layers = write_shard(checkpoint, plan.layers, moments, out)
+    token_layers = write_shard(checkpoint, plan.layers, statistics, out)
     (folder / "shard").write_bytes(out.getvalue())
     return open_shard(folder / "shard"), token_layers, plan.layers
 
