@@ -1,9 +1,9 @@
-"""Reading pieces of blobs, many and small: from local files, or from S3 through a bounded cache.
+"""Reading ranges of blobs, many and small: from local files, or from S3 through a bounded cache.
 
 What it is: ``read_into`` a buffer of the caller's, ahead of which ``warm`` may be called from other
 threads. A local store is read by position with descriptors kept open (the page cache is the cache);
 a remote one in blocks that are kept in one local file of fixed size, least recently used out first.
-What it is not: whole blobs with a verified digest (``BlobStore.local_path``): a piece has no digest
+What it is not: whole blobs with a verified digest (``BlobStore.local_path``): a range has no digest
 of its own. Does I/O.
 
 The cache file has no name: when the process ends, however it ends, its space is free again, and no
@@ -39,7 +39,7 @@ DEFAULT_CACHE_BYTES = 8 * 1024**3
 
 @runtime_checkable
 class RangeReader(Protocol):
-    """Pieces of blobs."""
+    """Ranges of blobs."""
 
     def num_bytes(self, sha256: str) -> int:
         """Return a blob's size; MissingInputError if there is none."""
@@ -67,14 +67,14 @@ def open_ranges(blobs: BlobStore, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> 
 
 
 def read_range(reader: RangeReader, sha256: str, start: int, num_bytes: int) -> bytes:
-    """Return a piece of a blob as fresh bytes."""
+    """Return a range of a blob as fresh bytes."""
     out = bytearray(num_bytes)
     reader.read_into(sha256, start, memoryview(out))
     return bytes(out)
 
 
 class LocalRanges:
-    """Pieces of the blobs of a local store.
+    """Ranges of the blobs of a local store.
 
     Args:
         folder: Of the blobs.
@@ -139,7 +139,7 @@ class LocalRanges:
 
 
 class CachedRanges:
-    """Pieces of the blobs of a remote store, block by block; for several threads.
+    """Ranges of the blobs of a remote store, block by block; for several threads.
 
     Args:
         folder: Of the blobs.

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from ws_pipeline.tokens.layer_table import DTYPES, LayerTable
 from ws_pipeline.tokens.window_batch import (
     NUM_SCALES,
-    SEGMENT_BYTES,
+    PIECE_BYTES,
+    PieceField,
     Section,
-    SegmentField,
     WindowBatch,
     align,
 )
@@ -87,7 +87,7 @@ class BatchPlan:
     """One batch before its values are read; the fields are those of `WindowBatch`."""
 
     num_bytes: int
-    segments: Integers
+    pieces: Integers
     scales: npt.NDArray[np.float32]
     sections: tuple[Section, ...]
     reads: Reads
@@ -106,7 +106,7 @@ class BatchPlan:
             out = np.empty(self.num_bytes, dtype=np.uint8)
         batch = WindowBatch(
             data=out[: self.num_bytes],
-            num_segments=len(self.segments),
+            num_pieces=len(self.pieces),
             sections=self.sections,
             num_windows=len(self.models),
             window_size=self.window_size,
@@ -114,7 +114,7 @@ class BatchPlan:
             num_real_tokens=self.num_real_tokens,
             models=self.models,
         )
-        batch.segments[:] = self.segments
+        batch.pieces[:] = self.pieces
         batch.scales[:] = self.scales
         return batch
 
@@ -122,7 +122,7 @@ class BatchPlan:
 def max_batch_bytes(*, window_size: int, batch_size: int, token_size: int) -> int:
     """Return what no batch exceeds: full tokens of 32-bit values, each of another layer."""
     slots = window_size * batch_size
-    return align(slots * SEGMENT_BYTES) + slots * token_size * 4 + len(DTYPES) * align(1)
+    return align(slots * PIECE_BYTES) + slots * token_size * 4 + len(DTYPES) * align(1)
 
 
 def plan_batches(
@@ -141,7 +141,7 @@ def plan_batches(
     batch = parts.window // batch_size
     first = np.searchsorted(batch, np.arange(num_batches + 1))
     line = _line_up(parts, batch)
-    segments, scales = _fill_tables(table, spans, parts, line)
+    pieces, scales = _fill_tables(table, spans, parts, line)
     sections, section_bytes, num_bytes = _place_sections(parts, line, np.diff(first))
     reads, first_read = _merge_reads(table, spans, parts, line, section_bytes)
     real = np.add.reduceat(spans.stops - spans.starts, np.arange(num_batches) * batch_size).tolist()
@@ -149,7 +149,7 @@ def plan_batches(
     return [
         BatchPlan(
             num_bytes=num_bytes[index],
-            segments=segments[bounds[index] : bounds[index + 1]],
+            pieces=pieces[bounds[index] : bounds[index + 1]],
             scales=scales[bounds[index] : bounds[index + 1]],
             sections=tuple(sections[index]),
             reads=reads.part(read_bounds[index], read_bounds[index + 1]),
@@ -164,7 +164,7 @@ def plan_batches(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Parts:
-    """Segments in the order of the windows; each array ``(segments,)``.
+    """Pieces in the order of the windows; each array ``(pieces,)``.
 
     Attributes:
         window: Which window.
@@ -189,15 +189,15 @@ class _Parts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Line:
-    """Segments in the order of the batch's bytes: batch by batch, dtype by dtype.
+    """Pieces in the order of the batch's bytes: batch by batch, dtype by dtype.
 
     Attributes:
-        order: Segment at each place of the line; ``(segments,)``.
+        order: Piece at each place of the line; ``(pieces,)``.
         batch: Of each place.
         served: Dtype of each place, as it travels.
         section: Section of each place.
         first: Place at which each section begins; ``(sections,)``.
-        value: First value of each place, counted over all; ``(segments,)``.
+        value: First value of each place, counted over all; ``(pieces,)``.
     """
 
     order: Integers
@@ -209,7 +209,7 @@ class _Line:
 
 
 def _cut_spans(table: LayerTable, spans: WindowSpans, window_size: int) -> _Parts:
-    """Cut every window where a layer ends, and pad the short ones with one segment more."""
+    """Cut every window where a layer ends, and pad the short ones with one piece more."""
     base = table.model_starts[spans.models]
     begin, end = base + spans.starts, base + spans.stops
     first = table.layer_of(begin)
@@ -260,20 +260,20 @@ def _fill_tables(
     table: LayerTable, spans: WindowSpans, parts: _Parts, line: _Line
 ) -> tuple[Integers, npt.NDArray[np.float32]]:
     model, layer = spans.models[parts.window], parts.layer
-    segments = np.empty((len(layer), len(SegmentField)), dtype=np.int64)
-    segments[:, SegmentField.PLACE_IN_MODEL] = (
+    pieces = np.empty((len(layer), len(PieceField)), dtype=np.int64)
+    pieces[:, PieceField.PLACE_IN_MODEL] = (
         table.first_tokens[layer] + parts.place - table.model_starts[model]
     )
-    segments[:, SegmentField.LAYER] = layer - table.first_layers[model]
-    segments[:, SegmentField.PLACE_IN_LAYER] = parts.place
-    segments[:, SegmentField.TOKENS_PER_RUN] = table.tokens_per_run[layer]
-    segments[:, SegmentField.RUN_LENGTH] = table.run_lengths[layer]
+    pieces[:, PieceField.LAYER] = layer - table.first_layers[model]
+    pieces[:, PieceField.PLACE_IN_LAYER] = parts.place
+    pieces[:, PieceField.TOKENS_PER_RUN] = table.tokens_per_run[layer]
+    pieces[:, PieceField.RUN_LENGTH] = table.run_lengths[layer]
     # Sections are counted within their batch.
     first_section = line.section[np.searchsorted(line.batch, line.batch)]
-    segments[line.order, SegmentField.SECTION] = line.section - first_section
-    segments[~parts.real] = 0
-    segments[~parts.real, SegmentField.TOKENS_PER_RUN] = 1  # a divisor
-    segments[:, SegmentField.NUM_TOKENS] = parts.num_tokens
+    pieces[line.order, PieceField.SECTION] = line.section - first_section
+    pieces[~parts.real] = 0
+    pieces[~parts.real, PieceField.TOKENS_PER_RUN] = 1  # a divisor
+    pieces[:, PieceField.NUM_TOKENS] = parts.num_tokens
     exponents = np.where(parts.stored == F64, 0, table.exponents[layer])
     first = np.clip(exponents, -MAX_FACTOR_EXPONENT, MAX_FACTOR_EXPONENT)
     scales = np.empty((len(layer), NUM_SCALES), dtype=np.float32)
@@ -281,16 +281,16 @@ def _fill_tables(
     scales[:, 2] = np.ldexp(np.float32(1.0), first)
     scales[:, 3] = np.ldexp(np.float32(1.0), exponents - first)
     scales[~parts.real] = 0.0
-    return segments, scales
+    return pieces, scales
 
 
 def _place_sections(
-    parts: _Parts, line: _Line, num_segments: Integers
+    parts: _Parts, line: _Line, num_pieces: Integers
 ) -> tuple[list[list[Section]], Integers, list[int]]:
     """Return the sections of each batch, where each section begins, and each batch's size."""
     counts = np.add.reduceat(parts.num_values[line.order], line.first).tolist()
-    sections: list[list[Section]] = [[] for _ in num_segments]
-    num_bytes = [align(int(count) * SEGMENT_BYTES) for count in num_segments]
+    sections: list[list[Section]] = [[] for _ in num_pieces]
+    num_bytes = [align(int(count) * PIECE_BYTES) for count in num_pieces]
     starts = np.empty(len(line.first), dtype=np.int64)
     for index, first in enumerate(line.first.tolist()):
         batch, dtype = int(line.batch[first]), int(line.served[first])

@@ -14,7 +14,7 @@ from ws_pipeline.errors import ConfigError, IntegrityError, Reason, WeightsError
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.shards import pack_family
-from ws_pipeline.tokens.window_batch import SegmentField, WindowBatch
+from ws_pipeline.tokens.window_batch import PieceField, WindowBatch
 from ws_pipeline.tokens.windows import ModelTokens, WindowDataset, read_windows
 from ws_pipeline.weights.layers import plan_family
 from ws_pipeline_tests.storage.s3_server import BUCKET, serve_s3
@@ -59,7 +59,7 @@ def make_dataset(
 
 
 def assert_equal(left: WindowBatch, right: WindowBatch) -> None:
-    np.testing.assert_array_equal(left.segments, right.segments)
+    np.testing.assert_array_equal(left.pieces, right.pieces)
     np.testing.assert_array_equal(left.scales, right.scales)
     np.testing.assert_array_equal(left.models, right.models)
     assert left.sections == right.sections
@@ -85,10 +85,10 @@ def test_a_batch_carries_each_weight_once_in_its_own_dtype(
     assert [section.dtype for section in batch.sections] == ["BF16"]
     values = read_section(batch, "BF16")
     assert len(values) == row["num_values"]
-    tables = batch.num_segments * (len(SegmentField) * 8 + 16)
+    tables = batch.num_pieces * (len(PieceField) * 8 + 16)
     assert len(batch.data) <= 2 * row["num_values"] + tables + 32
     assert batch.num_real_tokens == model.num_tokens
-    assert batch.segments[-1, SegmentField.NUM_TOKENS] == 3  # padding
+    assert batch.pieces[-1, PieceField.NUM_TOKENS] == 3  # padding
     # True weights are the stored ones times two to the layer's exponent.
     truth = cut_model(folder / "llama_bf16", row["layers"], TokenLayout(token_size=10))
     stored = (values.astype(np.uint32) << 16).view(np.float32)
@@ -105,7 +105,7 @@ def test_a_window_is_one_read_for_each_dtype_that_it_touches(
         dataset = make_dataset(store, rows, kind=kind, window_size=30)  # type: ignore[arg-type]
         plans = [dataset.plan(step) for step in range(20)]
         assert all(len(plan.reads.models) == len(plan.models) for plan in plans)
-        assert sum(len(plan.segments) for plan in plans) > 2 * sum(len(p.models) for p in plans)
+        assert sum(len(plan.pieces) for plan in plans) > 2 * sum(len(p.models) for p in plans)
 
 
 @pytest.mark.parametrize("spans", [(3, 3), (-1, 2), (0, 4), (0, 3)])
