@@ -35,10 +35,10 @@ from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.presets import PRESETS, Preset
 from ws_pipeline.backbone.views import augment_windows, make_views, step_generator
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.batch_plan import F32
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.shards import pack_family
 from ws_pipeline.tokens.window_batch import WindowBatch
-from ws_pipeline.tokens.window_plan import F32
 from ws_pipeline.tokens.windows import PREFETCH_THREADS, WindowDataset
 from ws_pipeline.weights.layers import plan_family
 from ws_pipeline_tests.storage.s3_server import BUCKET, serve_s3

@@ -24,11 +24,12 @@ from ws_pipeline.storage.blobs import BlobStore, blob_key
 from ws_pipeline.storage.objects import LocalFolder, ObjectFolder, check_range, disk_errors
 
 MAX_OPEN_FILES = 4096
-"""Descriptors that are kept, or half of what the process may have. Opening takes 3 us, a read 1."""
+"""Descriptors that are kept, or half of what the process may have. Opening a file takes 3.5 us, a
+call of preadv 0.8."""
 
 BLOCK_BYTES = 64 * 1024
-"""Unit of the cache. A window of the small recipe is 0.2 to 0.5 MB, of the tiny one 8 to 16 kB; a
-request for 64 kB takes hardly longer than one for 16."""
+"""Unit of the cache. A window of the small recipe is 0.2 to 0.5 MB, of the tiny one 8 to 16 kB; on
+loopback, requests for the blocks around 16 kB take 0.7 to 1.4 times as long as those for 16."""
 
 MAX_REQUEST_BYTES = 8 * 1024**2
 """Adjacent blocks are fetched together up to here; S3 guides advise 8 to 64 MiB."""

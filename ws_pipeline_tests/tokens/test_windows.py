@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ws_pipeline.errors import ConfigError, IntegrityError, Reason, WeightsError
+from ws_pipeline.storage.ranges import BLOCK_BYTES, CachedRanges
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.shards import pack_family
@@ -36,8 +37,8 @@ def store(folder: Path) -> Store:
     return open_store(folder)
 
 
-def pack(folder: Path, store: Store) -> pl.DataFrame:
-    paths = {kind: folder / kind for kind in KINDS}
+def pack(folder: Path, store: Store, kinds: tuple[str, ...] = KINDS) -> pl.DataFrame:
+    paths = {kind: folder / kind for kind in kinds}
     for kind, path in paths.items():
         if not path.exists():
             build(kind, path)
@@ -199,6 +200,9 @@ def test_a_remote_store_serves_the_same_windows_within_its_cache(
     folder: Path, store: Store, rows: pl.DataFrame, tmp_path: Path
 ) -> None:
     (tmp_path / "s3").mkdir()
+    (tmp_path / "large").mkdir()
+    values = np.random.default_rng(0).standard_normal((1024, 1024), dtype=np.float32)
+    write_model(tmp_path / "large" / "model.safetensors", {"fc.weight": values})
     with serve_s3(tmp_path / "s3") as server:
         options = {"storage_options": server.storage_options}
         root = f"s3://{BUCKET}/windows"
@@ -209,6 +213,14 @@ def test_a_remote_store_serves_the_same_windows_within_its_cache(
         for step in (0, 1, 2, 30, 31, 5, 49):
             assert_equal(there[step], here[step])
         there.close()
+        # Of a large model, no more than the blocks of the header and of the window.
+        large = pack(tmp_path, Store.open(root, cache=tmp_path / "packing", **options), ("large",))
+        dataset = make_dataset(remote, large, batch_size=1, num_steps=1, seed=0)
+        assert read_all(dataset[0]).any()
+        assert isinstance(dataset._ranges, CachedRanges)
+        assert dataset._ranges.num_fetched_bytes <= 3 * BLOCK_BYTES
+        assert large["num_bytes"][0] > 60 * BLOCK_BYTES
+        dataset.close()
     blobs = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert blobs == []  # no model was copied whole
 
