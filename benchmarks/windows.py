@@ -290,7 +290,8 @@ def show(title: str, rows: list[Row]) -> str:
     names = list(rows[0])
     lines = [f"## {title}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for row in rows:
-        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
+        values = [row.get(name, "-") for name in names]
+        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
