@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ws_pipeline.arrays import NUM_POSITION_COORDINATES, NUM_SCALE_FEATURES
 from ws_pipeline.backbone.loss import Windows
-from ws_pipeline.tokens.window_batch import Section, SegmentField, WindowBatch
+from ws_pipeline.tokens.window_batch import PieceField, Section, WindowBatch
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     "F32": torch.float32,
@@ -30,25 +30,25 @@ def to_windows(batch: WindowBatch, device: torch.device) -> Windows:
     The batch's memory may be written to again once the device has done what it was given so far.
     """
     data = torch.from_numpy(batch.data).to(device, non_blocking=True)
-    segments, scales = view_tables(data, batch.num_segments)
+    pieces, scales = view_tables(data, batch.num_pieces)
     num_slots = batch.num_windows * batch.window_size
-    num_tokens = segments[:, SegmentField.NUM_TOKENS]
-    every = torch.arange(batch.num_segments, device=device)
-    segment = torch.repeat_interleave(every, num_tokens, output_size=num_slots)
-    nth = torch.arange(num_slots, device=device) - (num_tokens.cumsum(0) - num_tokens)[segment]
-    field = segments[segment].unbind(dim=1)  # each (slots,)
-    place = field[SegmentField.PLACE_IN_LAYER] + nth
-    chunk = place % field[SegmentField.TOKENS_PER_RUN]
-    length = field[SegmentField.RUN_LENGTH] - chunk * batch.token_size
+    num_tokens = pieces[:, PieceField.NUM_TOKENS]
+    every = torch.arange(batch.num_pieces, device=device)
+    piece = torch.repeat_interleave(every, num_tokens, output_size=num_slots)
+    nth = torch.arange(num_slots, device=device) - (num_tokens.cumsum(0) - num_tokens)[piece]
+    field = pieces[piece].unbind(dim=1)  # each (slots,)
+    place = field[PieceField.PLACE_IN_LAYER] + nth
+    chunk = place % field[PieceField.TOKENS_PER_RUN]
+    length = field[PieceField.RUN_LENGTH] - chunk * batch.token_size
     mask = torch.arange(batch.token_size, device=device) < length[:, None]
-    scale = scales[segment]
-    tokens = spread_values(data, batch.sections, mask, field[SegmentField.SECTION])
+    scale = scales[piece]
+    tokens = spread_values(data, batch.sections, mask, field[PieceField.SECTION])
     tokens.mul_(scale[:, 2:3]).mul_(scale[:, 3:4])
     real = (length > 0).to(torch.int64)
     positions = torch.stack(
         (
-            field[SegmentField.PLACE_IN_MODEL] + nth * real,
-            field[SegmentField.LAYER],
+            field[PieceField.PLACE_IN_MODEL] + nth * real,
+            field[PieceField.LAYER],
             place * real,
         ),
         dim=1,
@@ -62,12 +62,12 @@ def to_windows(batch: WindowBatch, device: torch.device) -> Windows:
     )
 
 
-def view_tables(data: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
-    """Return the tables of segments and scales inside of a batch's bytes."""
-    split = num_segments * len(SegmentField) * 8
-    segments = data[:split].view(torch.int64).view(num_segments, len(SegmentField))
-    scales = data[split : split + num_segments * 16].view(torch.float32)
-    return segments, scales.view(num_segments, -1)
+def view_tables(data: Tensor, num_pieces: int) -> tuple[Tensor, Tensor]:
+    """Return the tables of pieces and scales inside of a batch's bytes."""
+    split = num_pieces * len(PieceField) * 8
+    pieces = data[:split].view(torch.int64).view(num_pieces, len(PieceField))
+    scales = data[split : split + num_pieces * 16].view(torch.float32)
+    return pieces, scales.view(num_pieces, -1)
 
 
 def spread_values(

@@ -1,9 +1,9 @@
-"""Reading pieces of blobs, many and small: from local files, or from S3 through a bounded cache.
+"""Reading ranges of blobs, many and small: from local files, or from S3 through a bounded cache.
 
 What it is: ``read_into`` a buffer of the caller's, ahead of which ``warm`` may be called from other
 threads. A local store is read by position with descriptors kept open (the page cache is the cache);
 a remote one in blocks that are kept in one local file of fixed size, least recently used out first.
-What it is not: whole blobs with a verified digest (``BlobStore.local_path``): a piece has no digest
+What it is not: whole blobs with a verified digest (``BlobStore.local_path``): a range has no digest
 of its own. Does I/O.
 
 The cache file has no name: when the process ends, however it ends, its space is free again, and no
@@ -24,11 +24,12 @@ from ws_pipeline.storage.blobs import BlobStore, blob_key
 from ws_pipeline.storage.objects import LocalFolder, ObjectFolder, check_range, disk_errors
 
 MAX_OPEN_FILES = 4096
-"""Descriptors that are kept, or half of what the process may have. Opening takes 3 us, a read 1."""
+"""Descriptors that are kept, or half of what the process may have. Opening a file takes 3.5 us, a
+call of preadv 0.8."""
 
 BLOCK_BYTES = 64 * 1024
-"""Unit of the cache. A window of the small recipe is 0.2 to 0.5 MB, of the tiny one 8 to 16 kB; a
-request for 64 kB takes hardly longer than one for 16."""
+"""Unit of the cache. A window of the small recipe is 0.2 to 0.5 MB, of the tiny one 8 to 16 kB; on
+loopback, requests for the blocks around 16 kB take 0.7 to 1.4 times as long as those for 16."""
 
 MAX_REQUEST_BYTES = 8 * 1024**2
 """Adjacent blocks are fetched together up to here; S3 guides advise 8 to 64 MiB."""
@@ -39,7 +40,7 @@ DEFAULT_CACHE_BYTES = 8 * 1024**3
 
 @runtime_checkable
 class RangeReader(Protocol):
-    """Pieces of blobs."""
+    """Ranges of blobs."""
 
     def num_bytes(self, sha256: str) -> int:
         """Return a blob's size; MissingInputError if there is none."""
@@ -67,14 +68,14 @@ def open_ranges(blobs: BlobStore, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> 
 
 
 def read_range(reader: RangeReader, sha256: str, start: int, num_bytes: int) -> bytes:
-    """Return a piece of a blob as fresh bytes."""
+    """Return a range of a blob as fresh bytes."""
     out = bytearray(num_bytes)
     reader.read_into(sha256, start, memoryview(out))
     return bytes(out)
 
 
 class LocalRanges:
-    """Pieces of the blobs of a local store.
+    """Ranges of the blobs of a local store.
 
     Args:
         folder: Of the blobs.
@@ -139,7 +140,7 @@ class LocalRanges:
 
 
 class CachedRanges:
-    """Pieces of the blobs of a remote store, block by block; for several threads.
+    """Ranges of the blobs of a remote store, block by block; for several threads.
 
     Args:
         folder: Of the blobs.

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.tokens.window_plan import WindowSpans
+from ws_pipeline.tokens.batch_plan import WindowSpans
 
 _WORDS = 4
 """64-bit numbers in a Philox block; a draw uses two."""

@@ -4,12 +4,12 @@ Mask, positions and scale are not in it: they follow from the table by arithmeti
 training runs (``backbone.expansion``). All of a batch is one run of bytes, so that it goes to the
 device in one copy:
 
-- ``segments``, int64 ``(segments, 7)``: a segment is a run of tokens of one layer in one window;
-  the segments of a window follow one another, the last one may be padding (zeros, but for its
+- ``pieces``, int64 ``(pieces, 7)``: a piece is a run of tokens of one layer in one window;
+  the pieces of a window follow one another, the last one may be padding (zeros, but for its
   length);
-- ``scales``, float32 ``(segments, 4)``: (mean, log std) of the layer, then two powers of two by
+- ``scales``, float32 ``(pieces, 4)``: (mean, log std) of the layer, then two powers of two by
   which stored values become true weights, one after the other;
-- ``sections``: the values, one section per dtype, each in the order of the segments.
+- ``sections``: the values, one section per dtype, each in the order of the pieces.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ ALIGNMENT_BYTES = 16
 """Sections begin on a multiple of this, so that any dtype can be seen in place."""
 
 
-class SegmentField(IntEnum):
-    """Columns of the table of segments.
+class PieceField(IntEnum):
+    """Columns of the table of pieces.
 
     A run is what is cut into tokens by itself, a row or a whole layer; ``SECTION`` is the section
     that the values lie in.
@@ -40,8 +40,8 @@ class SegmentField(IntEnum):
 
 NUM_SCALES = 4
 
-SEGMENT_BYTES = len(SegmentField) * 8 + NUM_SCALES * 4
-"""What a segment costs beside its values."""
+PIECE_BYTES = len(PieceField) * 8 + NUM_SCALES * 4
+"""What a piece costs beside its values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class WindowBatch:
 
     Attributes:
         data: Everything, ``(bytes,)``; it may lie in a buffer that is used again.
-        num_segments: Rows of the tables.
+        num_pieces: Rows of the tables.
         sections: The values, dtype by dtype.
         num_windows: ``batch``.
         window_size: Tokens in each, padding included.
@@ -69,7 +69,7 @@ class WindowBatch:
     """
 
     data: npt.NDArray[np.uint8]
-    num_segments: int
+    num_pieces: int
     sections: tuple[Section, ...]
     num_windows: int
     window_size: int
@@ -78,16 +78,16 @@ class WindowBatch:
     models: npt.NDArray[np.int64]
 
     @property
-    def segments(self) -> npt.NDArray[np.int64]:
-        """The table of segments; see `SegmentField` for its columns."""
-        num_bytes = self.num_segments * len(SegmentField) * 8
-        return self.data[:num_bytes].view(np.int64).reshape(-1, len(SegmentField))
+    def pieces(self) -> npt.NDArray[np.int64]:
+        """The table of pieces; see `PieceField` for its columns."""
+        num_bytes = self.num_pieces * len(PieceField) * 8
+        return self.data[:num_bytes].view(np.int64).reshape(-1, len(PieceField))
 
     @property
     def scales(self) -> npt.NDArray[np.float32]:
-        """(mean, log std, first factor, second factor) of each segment."""
-        start = self.num_segments * len(SegmentField) * 8
-        raw = self.data[start : start + self.num_segments * NUM_SCALES * 4]
+        """(mean, log std, first factor, second factor) of each piece."""
+        start = self.num_pieces * len(PieceField) * 8
+        raw = self.data[start : start + self.num_pieces * NUM_SCALES * 4]
         return raw.view(np.float32).reshape(-1, NUM_SCALES)
 
 

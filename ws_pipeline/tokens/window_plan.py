@@ -11,118 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ws_pipeline.tokens.layer_table import DTYPES, LayerTable
-from ws_pipeline.tokens.window_batch import (
-    NUM_SCALES,
-    SEGMENT_BYTES,
-    Section,
-    SegmentField,
-    WindowBatch,
-    align,
+from ws_pipeline.tokens.batch_plan import (
+    F32,
+    F64,
+    ITEM_BYTES,
+    BatchPlan,
+    Integers,
+    Reads,
+    WindowSpans,
 )
-from ws_pipeline.weights.dtypes import numpy_dtype
-
-Integers = npt.NDArray[np.int64]
-
-ITEM_BYTES: Integers = np.array([numpy_dtype(name).itemsize for name in DTYPES], dtype=np.int64)
-"""Of each of `DTYPES`."""
-
-F64, F32 = DTYPES.index("F64"), DTYPES.index("F32")
+from ws_pipeline.tokens.layer_table import DTYPES, LayerTable
+from ws_pipeline.tokens.window_batch import NUM_SCALES, PIECE_BYTES, PieceField, Section, align
 
 MAX_FACTOR_EXPONENT = 126
 """Two to this power and its inverse are normal float32 numbers. That stored values times two to
 their exponent are exact is checked when they are packed, and then so is any split of the factor."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WindowSpans:
-    """Windows as runs of tokens, each array ``(windows,)``.
-
-    Attributes:
-        models: Row of the table.
-        starts: First token of the window in its model.
-        stops: One past its last token; at least one and at most a window further.
-    """
-
-    models: Integers
-    starts: Integers
-    stops: Integers
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reads:
-    """What to read, in the order of the batch's bytes; each array ``(reads,)``.
-
-    Attributes:
-        models: Row of the table.
-        dtypes: Stored dtype, an index into `DTYPES`.
-        starts: First value in the model's ``values.<dtype>``.
-        counts: How many values.
-        targets: First byte in the batch.
-        exponents: Of the one layer that float64 values are of, since they are rounded to float32
-            on the way; 0 for all others.
-    """
-
-    models: Integers
-    dtypes: Integers
-    starts: Integers
-    counts: Integers
-    targets: Integers
-    exponents: Integers
-
-    def part(self, start: int, stop: int) -> "Reads":
-        """Return the reads [start, stop)."""
-        return Reads(
-            models=self.models[start:stop],
-            dtypes=self.dtypes[start:stop],
-            starts=self.starts[start:stop],
-            counts=self.counts[start:stop],
-            targets=self.targets[start:stop],
-            exponents=self.exponents[start:stop],
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchPlan:
-    """One batch before its values are read; the fields are those of `WindowBatch`."""
-
-    num_bytes: int
-    segments: Integers
-    scales: npt.NDArray[np.float32]
-    sections: tuple[Section, ...]
-    reads: Reads
-    models: Integers
-    window_size: int
-    token_size: int
-    num_real_tokens: int
-
-    def begin(self, out: npt.NDArray[np.uint8] | None = None) -> WindowBatch:
-        """Return the batch with its tables filled and its values still to be read.
-
-        Args:
-            out: Where it goes if it is long enough; else, and if None, it takes fresh memory.
-        """
-        if out is None or len(out) < self.num_bytes:
-            out = np.empty(self.num_bytes, dtype=np.uint8)
-        batch = WindowBatch(
-            data=out[: self.num_bytes],
-            num_segments=len(self.segments),
-            sections=self.sections,
-            num_windows=len(self.models),
-            window_size=self.window_size,
-            token_size=self.token_size,
-            num_real_tokens=self.num_real_tokens,
-            models=self.models,
-        )
-        batch.segments[:] = self.segments
-        batch.scales[:] = self.scales
-        return batch
-
-
-def max_batch_bytes(*, window_size: int, batch_size: int, token_size: int) -> int:
-    """Return what no batch exceeds: full tokens of 32-bit values, each of another layer."""
-    slots = window_size * batch_size
-    return align(slots * SEGMENT_BYTES) + slots * token_size * 4 + len(DTYPES) * align(1)
 
 
 def plan_batches(
@@ -141,7 +44,7 @@ def plan_batches(
     batch = parts.window // batch_size
     first = np.searchsorted(batch, np.arange(num_batches + 1))
     line = _line_up(parts, batch)
-    segments, scales = _fill_tables(table, spans, parts, line)
+    pieces, scales = _fill_tables(table, spans, parts, line)
     sections, section_bytes, num_bytes = _place_sections(parts, line, np.diff(first))
     reads, first_read = _merge_reads(table, spans, parts, line, section_bytes)
     real = np.add.reduceat(spans.stops - spans.starts, np.arange(num_batches) * batch_size).tolist()
@@ -149,7 +52,7 @@ def plan_batches(
     return [
         BatchPlan(
             num_bytes=num_bytes[index],
-            segments=segments[bounds[index] : bounds[index + 1]],
+            pieces=pieces[bounds[index] : bounds[index + 1]],
             scales=scales[bounds[index] : bounds[index + 1]],
             sections=tuple(sections[index]),
             reads=reads.part(read_bounds[index], read_bounds[index + 1]),
@@ -164,7 +67,7 @@ def plan_batches(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Parts:
-    """Segments in the order of the windows; each array ``(segments,)``.
+    """Pieces in the order of the windows; each array ``(pieces,)``.
 
     Attributes:
         window: Which window.
@@ -189,15 +92,15 @@ class _Parts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Line:
-    """Segments in the order of the batch's bytes: batch by batch, dtype by dtype.
+    """Pieces in the order of the batch's bytes: batch by batch, dtype by dtype.
 
     Attributes:
-        order: Segment at each place of the line; ``(segments,)``.
+        order: Piece at each place of the line; ``(pieces,)``.
         batch: Of each place.
         served: Dtype of each place, as it travels.
         section: Section of each place.
         first: Place at which each section begins; ``(sections,)``.
-        value: First value of each place, counted over all; ``(segments,)``.
+        value: First value of each place, counted over all; ``(pieces,)``.
     """
 
     order: Integers
@@ -209,7 +112,7 @@ class _Line:
 
 
 def _cut_spans(table: LayerTable, spans: WindowSpans, window_size: int) -> _Parts:
-    """Cut every window where a layer ends, and pad the short ones with one segment more."""
+    """Cut every window where a layer ends, and pad the short ones with one piece more."""
     base = table.model_starts[spans.models]
     begin, end = base + spans.starts, base + spans.stops
     first = table.layer_of(begin)
@@ -260,20 +163,20 @@ def _fill_tables(
     table: LayerTable, spans: WindowSpans, parts: _Parts, line: _Line
 ) -> tuple[Integers, npt.NDArray[np.float32]]:
     model, layer = spans.models[parts.window], parts.layer
-    segments = np.empty((len(layer), len(SegmentField)), dtype=np.int64)
-    segments[:, SegmentField.PLACE_IN_MODEL] = (
+    pieces = np.empty((len(layer), len(PieceField)), dtype=np.int64)
+    pieces[:, PieceField.PLACE_IN_MODEL] = (
         table.first_tokens[layer] + parts.place - table.model_starts[model]
     )
-    segments[:, SegmentField.LAYER] = layer - table.first_layers[model]
-    segments[:, SegmentField.PLACE_IN_LAYER] = parts.place
-    segments[:, SegmentField.TOKENS_PER_RUN] = table.tokens_per_run[layer]
-    segments[:, SegmentField.RUN_LENGTH] = table.run_lengths[layer]
+    pieces[:, PieceField.LAYER] = layer - table.first_layers[model]
+    pieces[:, PieceField.PLACE_IN_LAYER] = parts.place
+    pieces[:, PieceField.TOKENS_PER_RUN] = table.tokens_per_run[layer]
+    pieces[:, PieceField.RUN_LENGTH] = table.run_lengths[layer]
     # Sections are counted within their batch.
     first_section = line.section[np.searchsorted(line.batch, line.batch)]
-    segments[line.order, SegmentField.SECTION] = line.section - first_section
-    segments[~parts.real] = 0
-    segments[~parts.real, SegmentField.TOKENS_PER_RUN] = 1  # a divisor
-    segments[:, SegmentField.NUM_TOKENS] = parts.num_tokens
+    pieces[line.order, PieceField.SECTION] = line.section - first_section
+    pieces[~parts.real] = 0
+    pieces[~parts.real, PieceField.TOKENS_PER_RUN] = 1  # a divisor
+    pieces[:, PieceField.NUM_TOKENS] = parts.num_tokens
     exponents = np.where(parts.stored == F64, 0, table.exponents[layer])
     first = np.clip(exponents, -MAX_FACTOR_EXPONENT, MAX_FACTOR_EXPONENT)
     scales = np.empty((len(layer), NUM_SCALES), dtype=np.float32)
@@ -281,16 +184,16 @@ def _fill_tables(
     scales[:, 2] = np.ldexp(np.float32(1.0), first)
     scales[:, 3] = np.ldexp(np.float32(1.0), exponents - first)
     scales[~parts.real] = 0.0
-    return segments, scales
+    return pieces, scales
 
 
 def _place_sections(
-    parts: _Parts, line: _Line, num_segments: Integers
+    parts: _Parts, line: _Line, num_pieces: Integers
 ) -> tuple[list[list[Section]], Integers, list[int]]:
     """Return the sections of each batch, where each section begins, and each batch's size."""
     counts = np.add.reduceat(parts.num_values[line.order], line.first).tolist()
-    sections: list[list[Section]] = [[] for _ in num_segments]
-    num_bytes = [align(int(count) * SEGMENT_BYTES) for count in num_segments]
+    sections: list[list[Section]] = [[] for _ in num_pieces]
+    num_bytes = [align(int(count) * PIECE_BYTES) for count in num_pieces]
     starts = np.empty(len(line.first), dtype=np.int64)
     for index, first in enumerate(line.first.tolist()):
         batch, dtype = int(line.batch[first]), int(line.served[first])

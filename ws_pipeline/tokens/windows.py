@@ -22,6 +22,7 @@ from ws_pipeline.errors import ConfigError, WsPipelineError
 from ws_pipeline.storage.objects import LocalFolder
 from ws_pipeline.storage.ranges import DEFAULT_CACHE_BYTES, LocalRanges, open_ranges
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.batch_plan import BatchPlan, WindowSpans, max_batch_bytes
 from ws_pipeline.tokens.draws import WindowDraws
 from ws_pipeline.tokens.layer_table import LayerTable
 from ws_pipeline.tokens.layer_values import CheckpointValues, ModelValues, ShardValues, read_values
@@ -29,13 +30,13 @@ from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.manifests import read_token_layers
 from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.tokens.window_batch import WindowBatch
-from ws_pipeline.tokens.window_plan import BatchPlan, WindowSpans, max_batch_bytes, plan_batches
+from ws_pipeline.tokens.window_plan import plan_batches
 
 PLANNED_STEPS = 32
 """Steps that are planned in one go."""
 
 PLANNED_TOKENS = 2**18
-"""Bound on the tokens of such steps; arrays of 40 MB if each were of another layer, else of 1."""
+"""Bound on the tokens of such steps; 50 MB if each is of another layer, else 1."""
 
 PREFETCH_STEPS = 4
 """Steps that are fetched from a remote store ahead of the one that is read."""

@@ -14,7 +14,7 @@ from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.shards import pack_family
-from ws_pipeline.tokens.window_batch import Section, SegmentField, WindowBatch, align
+from ws_pipeline.tokens.window_batch import PieceField, Section, WindowBatch, align
 from ws_pipeline.weights.layers import plan_family
 
 TOKEN_SIZE = 8
@@ -127,25 +127,25 @@ def make_windows(
 
 
 def make_batch(windows: Windows) -> WindowBatch:
-    """Windows as a batch that expands to them: a segment to each token, float32 values."""
+    """Windows as a batch that expands to them: a piece to each token, float32 values."""
     batch, window, token_size = windows.tokens.shape
     lengths = windows.mask.sum(dim=-1).reshape(-1).numpy()
     values = windows.tokens[windows.mask].numpy()
-    segments = np.zeros((batch * window, len(SegmentField)), dtype=np.int64)
-    segments[:, SegmentField.NUM_TOKENS] = 1
+    pieces = np.zeros((batch * window, len(PieceField)), dtype=np.int64)
+    pieces[:, PieceField.NUM_TOKENS] = 1
     positions = windows.positions.reshape(-1, 3).numpy()
-    segments[:, [SegmentField.PLACE_IN_MODEL, SegmentField.LAYER]] = positions[:, :2]
-    segments[:, SegmentField.PLACE_IN_LAYER] = positions[:, 2]
-    segments[:, SegmentField.TOKENS_PER_RUN] = 2**40  # the token ends its layer's only run
-    segments[:, SegmentField.RUN_LENGTH] = positions[:, 2] * token_size + lengths
+    pieces[:, [PieceField.PLACE_IN_MODEL, PieceField.LAYER]] = positions[:, :2]
+    pieces[:, PieceField.PLACE_IN_LAYER] = positions[:, 2]
+    pieces[:, PieceField.TOKENS_PER_RUN] = 2**40  # the token ends its layer's only run
+    pieces[:, PieceField.RUN_LENGTH] = positions[:, 2] * token_size + lengths
     scales = np.ones((batch * window, 4), dtype=np.float32)
     scales[:, :2] = windows.scale.reshape(-1, 2).numpy()
-    tables = segments.tobytes() + scales.tobytes()
+    tables = pieces.tobytes() + scales.tobytes()
     start = align(len(tables))
     data = tables + bytes(start - len(tables)) + values.tobytes()
     return WindowBatch(
         data=np.frombuffer(bytearray(data), dtype=np.uint8),
-        num_segments=len(segments),
+        num_pieces=len(pieces),
         sections=(Section(dtype="F32", start_byte=start, num_values=len(values)),),
         num_windows=batch,
         window_size=window,

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ws_pipeline.errors import ConfigError, IntegrityError, Reason, WeightsError
+from ws_pipeline.storage.ranges import BLOCK_BYTES, CachedRanges
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.shards import pack_family
-from ws_pipeline.tokens.window_batch import SegmentField, WindowBatch
+from ws_pipeline.tokens.window_batch import PieceField, WindowBatch
 from ws_pipeline.tokens.windows import ModelTokens, WindowDataset, read_windows
 from ws_pipeline.weights.layers import plan_family
 from ws_pipeline_tests.storage.s3_server import BUCKET, serve_s3
@@ -36,8 +37,8 @@ def store(folder: Path) -> Store:
     return open_store(folder)
 
 
-def pack(folder: Path, store: Store) -> pl.DataFrame:
-    paths = {kind: folder / kind for kind in KINDS}
+def pack(folder: Path, store: Store, kinds: tuple[str, ...] = KINDS) -> pl.DataFrame:
+    paths = {kind: folder / kind for kind in kinds}
     for kind, path in paths.items():
         if not path.exists():
             build(kind, path)
@@ -59,7 +60,7 @@ def make_dataset(
 
 
 def assert_equal(left: WindowBatch, right: WindowBatch) -> None:
-    np.testing.assert_array_equal(left.segments, right.segments)
+    np.testing.assert_array_equal(left.pieces, right.pieces)
     np.testing.assert_array_equal(left.scales, right.scales)
     np.testing.assert_array_equal(left.models, right.models)
     assert left.sections == right.sections
@@ -85,10 +86,10 @@ def test_a_batch_carries_each_weight_once_in_its_own_dtype(
     assert [section.dtype for section in batch.sections] == ["BF16"]
     values = read_section(batch, "BF16")
     assert len(values) == row["num_values"]
-    tables = batch.num_segments * (len(SegmentField) * 8 + 16)
+    tables = batch.num_pieces * (len(PieceField) * 8 + 16)
     assert len(batch.data) <= 2 * row["num_values"] + tables + 32
     assert batch.num_real_tokens == model.num_tokens
-    assert batch.segments[-1, SegmentField.NUM_TOKENS] == 3  # padding
+    assert batch.pieces[-1, PieceField.NUM_TOKENS] == 3  # padding
     # True weights are the stored ones times two to the layer's exponent.
     truth = cut_model(folder / "llama_bf16", row["layers"], TokenLayout(token_size=10))
     stored = (values.astype(np.uint32) << 16).view(np.float32)
@@ -105,7 +106,7 @@ def test_a_window_is_one_read_for_each_dtype_that_it_touches(
         dataset = make_dataset(store, rows, kind=kind, window_size=30)  # type: ignore[arg-type]
         plans = [dataset.plan(step) for step in range(20)]
         assert all(len(plan.reads.models) == len(plan.models) for plan in plans)
-        assert sum(len(plan.segments) for plan in plans) > 2 * sum(len(p.models) for p in plans)
+        assert sum(len(plan.pieces) for plan in plans) > 2 * sum(len(p.models) for p in plans)
 
 
 @pytest.mark.parametrize("spans", [(3, 3), (-1, 2), (0, 4), (0, 3)])
@@ -199,6 +200,9 @@ def test_a_remote_store_serves_the_same_windows_within_its_cache(
     folder: Path, store: Store, rows: pl.DataFrame, tmp_path: Path
 ) -> None:
     (tmp_path / "s3").mkdir()
+    (tmp_path / "large").mkdir()
+    values = np.random.default_rng(0).standard_normal((1024, 1024), dtype=np.float32)
+    write_model(tmp_path / "large" / "model.safetensors", {"fc.weight": values})
     with serve_s3(tmp_path / "s3") as server:
         options = {"storage_options": server.storage_options}
         root = f"s3://{BUCKET}/windows"
@@ -209,6 +213,14 @@ def test_a_remote_store_serves_the_same_windows_within_its_cache(
         for step in (0, 1, 2, 30, 31, 5, 49):
             assert_equal(there[step], here[step])
         there.close()
+        # Of a large model, no more than the blocks of the header and of the window.
+        large = pack(tmp_path, Store.open(root, cache=tmp_path / "packing", **options), ("large",))
+        dataset = make_dataset(remote, large, batch_size=1, num_steps=1, seed=0)
+        assert read_all(dataset[0]).any()
+        assert isinstance(dataset._ranges, CachedRanges)
+        assert dataset._ranges.num_fetched_bytes <= 3 * BLOCK_BYTES
+        assert large["num_bytes"][0] > 60 * BLOCK_BYTES
+        dataset.close()
     blobs = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert blobs == []  # no model was copied whole
 
