@@ -1,6 +1,6 @@
 """What it costs to find, permute and align: CPU-seconds for a ResNet-18, a ViT-S and a GPT-2.
 
-    python benchmarks/symmetry.py [--repeats 3] [--out FILE.md]
+    python benchmarks/symmetry.py [--models ResNet-18 ViT-S/16 GPT-2] [--repeats 3] [--out FILE.md]
 
 Models are transformers' own with random weights. Two alignments each: of a permuted copy, which
 must be recovered to the bit, and of a stranger (weights of another seed), which takes all sweeps.
@@ -153,10 +153,11 @@ def run(kind: str, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    rows = [run(kind, arguments.repeats) for kind in MODELS]
+    rows = [run(kind, arguments.repeats) for kind in arguments.models]
     about = (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} shared cores, one "
         f"thread, numpy {np.__version__}; `python benchmarks/symmetry.py`. CPU-seconds, and values "

@@ -16,8 +16,8 @@ from ws_pipeline.weights.symmetry.permutation import permute_state
 from ws_pipeline.zoo.weights import flatten_weights, list_floating, read_arrays, read_symmetry
 
 MAX_PAIRS = 32
-"""Most pairs of relatives, and of strangers, of one shape: a tiny transformer takes 30 ms a pair,
-the means of 32 distances within a family have a standard error of 1 to 2 %."""
+"""Most pairs of relatives, and of strangers, of one shape. Two ViTs of width 32 take 14 ms of CPU
+time; 250 models of three families take 1.8 s with everything else."""
 
 SEED = 0
 

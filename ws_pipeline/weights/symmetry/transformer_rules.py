@@ -45,7 +45,8 @@ class FamilyNames:
     Attributes:
         model_types: As ``config.json`` has them.
         block: Regular expression of a block's prefix; its group "stack" names what blocks share.
-        parts: Attentions and perceptrons of which a block may have each.
+        attentions: Of which a block may have each.
+        mlps: Of which a block may have each.
         passive: Modules of a block that only the residual stream touches.
         buffers: Regular expression of tensors that no permutation touches, anywhere.
         transposed: Whether matrices are stored (input, output).
@@ -119,7 +120,7 @@ FAMILIES: tuple[FamilyNames, ...] = (
         buffers=_POSITION_IDS,
         residual=(
             (r".*embeddings\.(word|position|token_type)_embeddings\.weight", 1),
-            (r".*LayerNorm\.(weight|bias)", 0),
+            (r".*LayerNorm\.(weight|bias|gamma|beta)", 0),
             (r".*self\.(query|key|value)\.weight", 1),
             (r".*self\.(query|key|value)\.bias", -1),
             (r".*attention\.output\.dense\.(weight|bias)", 0),

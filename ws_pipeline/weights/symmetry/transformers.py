@@ -88,13 +88,15 @@ class _Transformer:
         return (found.groupdict().get("stack") or prefix) if found else prefix
 
     def _known_leaves(self) -> set[str]:
-        modules = list(self.family.passive)
+        modules: list[str] = []
         for attention in self.family.attentions:
             modules += [attention.query, attention.key, attention.value, attention.output]
             modules += [attention.fused, attention.bias_table, *attention.norms]
         for mlp in self.family.mlps:
             modules += [*mlp.inputs, mlp.output]
-        return {f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")}
+        known = {f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")}
+        norms = ("weight", "bias", "gamma", "beta")  # the latter in files of TensorFlow's time
+        return known | {f"{norm}.{leaf}" for norm in self.family.passive for leaf in norms}
 
     def _add_mlps(self, prefix: str) -> None:
         for mlp in self.family.mlps:

@@ -139,6 +139,31 @@ def test_a_norm_that_may_be_over_groups_of_channels_permutes_nothing(kind: str) 
     assert "does not normalise the outputs" in symmetry.gaps[0]
 
 
+def test_old_files_are_known_by_their_own_names() -> None:
+    bert = build_network("bert_mlm")
+    shapes = shapes_of(bert.read())
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): s
+        for name, s in shapes.items()
+    }
+    old |= {"cls.seq_relationship.weight": (2, 16), "cls.seq_relationship.bias": (2,)}
+    old |= {"bert.embeddings.position_ids": (1, 20)}
+    old |= {"bert.pooler.dense.weight": (16, 16), "bert.pooler.dense.bias": (16,)}
+    sizes = [(g.name, g.size) for g in find_symmetry(shapes, bert.config).groups]
+    found = find_symmetry(old, bert.config)
+    assert [(group.name, group.size) for group in found.groups] == sizes
+    assert not found.gaps
+    gpt2 = build_network("gpt2")
+    shapes = shapes_of(gpt2.read())
+    old = {n.removeprefix("transformer."): s for n, s in shapes.items() if n != "lm_head.weight"}
+    old |= {"h.0.attn.bias": (1, 1, 20, 20), "h.1.attn.bias": (1, 1, 20, 20)}
+    found = find_symmetry(old, gpt2.config)
+    assert len(found.groups) == len(find_symmetry(shapes, gpt2.config).groups)
+    assert not found.gaps
+
+
 def test_an_attention_whose_heads_the_config_does_not_count_has_none() -> None:
     network = build_network("bert_mlm")
     config = {**network.config, "num_attention_heads": 5}
