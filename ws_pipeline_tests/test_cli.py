@@ -379,7 +379,10 @@ def test_scan_and_ledger_tell_who_is_new_and_who_is_left_out(
     write_repo(home / "hub", "lab/one")
     write_repo(home / "hub", "lab/gated", settings={"gated": "manual"})
     assert run(["--home", str(home), "hub", "scan", "--dry-run"]) == 0
-    assert "2 listed in 1 families, 2 new, 0 changed; nothing written" in capsys.readouterr().out
+    dry = capsys.readouterr().out
+    assert "2 listed in 1 families, 2 new, 0 changed; nothing written" in dry
+    assert "A refresh would fetch 1 repo, " in dry
+    assert "B at most; not counted: 1 gated" in dry
     assert run(["--home", str(home), "hub", "scan"]) == 0
     assert "2 listed in 1 families, 2 new, 0 changed" in capsys.readouterr().out
     assert run(["--home", str(home), "hub", "scan"]) == 0

@@ -179,7 +179,8 @@ def describe_forecast(forecast: "pl.DataFrame") -> str:
         about = "about " if num_unknown else ""
         estimated = f" ({num_unknown} of them not asked for, by the mean)" if num_unknown else ""
         size = show_bytes(estimate_bytes(forecast))
-        sentence = f"A refresh would fetch {wanted.height} repos, {about}{size} at most{estimated}"
+        repos = "1 repo" if wanted.height == 1 else f"{wanted.height} repos"
+        sentence = f"A refresh would fetch {repos}, {about}{size} at most{estimated}"
     left_out = count_values(forecast.to_dicts(), "reason")
     words = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
     return f"{sentence}; not counted: {words}" if words else sentence

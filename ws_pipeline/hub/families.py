@@ -1,4 +1,4 @@
-"""Which family a repo belongs to, as data. No I/O but through the client that is handed in.
+"""Which family a repo belongs to, as data. No I/O.
 
 A family is the unit of work and the partition of the asset graph: repos whose models share a type,
 so that one family's tables stay readable and a few hundred families cover a hub. A rule reads one
@@ -9,9 +9,9 @@ A family's name is ``<prefix><value>`` with a reversible quoting, so the tag fol
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ws_pipeline.errors import ConfigError
 
@@ -75,14 +75,6 @@ RULES: tuple[FamilyRule, ...] = (
 """In order of precedence: an adapter of a BERT is an adapter, a diffusers repo is no model type."""
 
 
-@runtime_checkable
-class Listing(Protocol):
-    """The part of the hub client that families need."""
-
-    def list_models(self, *, tags: tuple[str, ...] = ()) -> Iterator[object]:
-        """Yield raw listing rows."""
-
-
 def family_of(item: object) -> str:
     """Return the family of a listing row: letters, digits and ``._=+-``, at most 96 characters.
 
@@ -128,15 +120,6 @@ def check_family(family: str) -> str:
             f"got {family[:80]!r}."
         )
     return family
-
-
-def discover_families(client: Listing) -> dict[str, int]:
-    """Return every family on the hub with its number of repos, by name. Lists the whole hub."""
-    counts: dict[str, int] = {}
-    for item in client.list_models():
-        family = family_of(item)
-        counts[family] = counts.get(family, 0) + 1
-    return dict(sorted(counts.items()))
 
 
 def _is_of_library(item: Mapping[str, Any], library: str) -> bool:

@@ -218,3 +218,16 @@ def test_a_family_that_nobody_looks_at_is_reported_once_and_again_when_it_is_fre
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
     assert latest[key].status.value == "SUCCEEDED"
     assert VersionReader(instance=instance).metadata(REPOS, "type1")["looked_at"]
+
+
+def test_the_embedded_hub_is_served_for_the_time_of_a_tick_and_of_a_run(
+    home: Path, instance: dg.DagsterInstance
+) -> None:
+    location = Location(home, "", instance)
+    result = location.tick()
+    assert asked(result) == ["cnn", "mlp"]
+    for request in result.run_requests or []:
+        made = location.crawl(str(request.partition_key), dict(request.tags))
+        assert (made["num_new"], made["num_gone"]) == (3, 0)
+    assert asked(location.tick()) == []
+    assert not (home / "budget").exists()

@@ -1,6 +1,7 @@
 import json
 import shutil
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from ws_pipeline.errors import HubError
 from ws_pipeline.hub.crawl import CrawlResult, crawl_family
-from ws_pipeline.hub.families import discover_families
+from ws_pipeline.hub.families import family_of
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.repo import REPO_SCHEMA, frame_digest
 from ws_pipeline.hub.scan import scan_hub
@@ -227,7 +228,7 @@ def test_a_family_that_a_scan_has_listed_is_asked_for_its_details_only(
     by_list = crawl(endpoint, Ledger(store=Store.open(tmp_path / "other")))
     assert by_book.frame.equals(by_list.frame)
     assert by_book.changes == by_list.changes
-    assert book.families() == discover_families(connect(endpoint))
+    assert book.families() == Counter(map(family_of, connect(endpoint).list_models()))
     shutil.move(hub_folder / "zoo" / "m0", hub_folder / "zoo" / "renamed")
     shutil.rmtree(hub_folder / "zoo" / "m1")
     scan_hub(connect(endpoint), book, now=LATER, full=True)
@@ -249,3 +250,21 @@ def test_malformed_rows_of_a_scan_are_those_of_a_listing(
     by_list = crawl(scripted.endpoint, Ledger(store=Store.open(tmp_path / "other")), "bert")
     assert by_book.num_malformed == 1
     assert by_book.frame.equals(by_list.frame)
+
+
+def test_a_book_that_is_older_than_the_ledger_or_not_whole_is_not_used(
+    hub_folder: Path, endpoint: str, ledger: Ledger
+) -> None:
+    write_repo(hub_folder, "zoo/a", weights=make_weights())
+    book = ScanBook.of(ledger.store)
+    assert crawl(endpoint, ledger, book=book).book_digest == ""  # no scan of it has ended
+    scan_hub(connect(endpoint), book, now=NOW)
+    write_repo(hub_folder, "zoo/b", weights=make_weights(1))
+    listed = crawl(endpoint, ledger, now=LATER)
+    behind = crawl(endpoint, ledger, now=LATER, book=book)
+    assert (listed.num_new, behind.num_gone, behind.book_digest) == (1, 0, "")
+    scan_hub(connect(endpoint), book, now=LATER, full=True)
+    ahead = crawl(endpoint, ledger, now=LATER + timedelta(days=1), book=book)
+    assert ahead.changes == {}
+    assert ahead.book_digest == book.look("mlp").digest
+    assert set(ahead.frame["crawled_at"]) == {LATER}

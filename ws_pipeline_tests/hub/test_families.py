@@ -8,11 +8,9 @@ from ws_pipeline.errors import ConfigError
 from ws_pipeline.hub.families import (
     EVERYTHING_ELSE,
     check_family,
-    discover_families,
     family_of,
     tags_of,
 )
-from ws_pipeline_tests.hub.scripted_hub import listing_row
 
 
 @pytest.mark.parametrize(
@@ -96,12 +94,3 @@ def test_a_name_that_is_no_family_is_refused(family: str) -> None:
 def test_an_unknown_prefix_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"starts with one of peft\+, .*; got 'nothing\+x'"):
         tags_of("nothing+x")
-
-
-def test_families_are_counted_over_the_whole_hub() -> None:
-    class Hub:
-        def list_models(self, *, tags: tuple[str, ...] = ()) -> Any:
-            assert tags == ()
-            yield from (listing_row(), listing_row(config={"model_type": "vit"}), listing_row(), 3)
-
-    assert discover_families(Hub()) == {"bert": 2, "other": 1, "vit": 1}
