@@ -105,6 +105,18 @@ def find_unaccounted(layers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def find_disagreements(verdicts: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
+    """Bad verdicts, accepted models that the corpus lacks, and models that nobody accepted."""
+    corpus, accepted = corpus.select(IDENTITY), verdicts.filter("accepted").select(IDENTITY)
+    return pl.concat(
+        [
+            find_bad_verdicts(verdicts),
+            accepted.join(corpus, on=IDENTITY, how="anti").with_columns(problem=pl.lit("missing")),
+            corpus.join(accepted, on=IDENTITY, how="anti").with_columns(problem=pl.lit("unjudged")),
+        ]
+    )
+
+
 def find_bad_vectors(embeddings: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
     """Vectors that are missing, not finite, or all zero."""
     bad = embeddings.with_columns(
@@ -203,14 +215,7 @@ def splits_share_nothing(
 def verdicts_and_corpus_agree(table: pl.LazyFrame, store: StoreResource) -> dg.AssetCheckResult:
     """One verdict per tokenised model, with a known reason; the accepted ones are the corpus."""
     verdicts = store.open().tables.scan(VERDICTS_TABLE).collect()
-    corpus = table.select(IDENTITY).collect()
-    accepted = verdicts.filter("accepted").select(IDENTITY)
-    problems = [
-        find_bad_verdicts(verdicts),
-        accepted.join(corpus, on=IDENTITY, how="anti").with_columns(problem=pl.lit("missing")),
-        corpus.join(accepted, on=IDENTITY, how="anti").with_columns(problem=pl.lit("unjudged")),
-    ]
-    return verdict(pl.concat(problems), num_verdicts=verdicts.height)
+    return verdict(find_disagreements(verdicts, table.collect()), num_verdicts=verdicts.height)
 
 
 @blocking_check(

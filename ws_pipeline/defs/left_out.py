@@ -10,7 +10,7 @@ import io
 import polars as pl
 
 from ws_pipeline.defs.step import markdown_table
-from ws_pipeline.hub.ledger import STAGES, Ledger
+from ws_pipeline.hub.ledger import REFUSAL_SCHEMA, Ledger
 
 BAR_CHARACTERS = 24
 MAX_BARS = 20
@@ -38,9 +38,8 @@ def count_reasons(verdicts: pl.DataFrame, stage: str) -> pl.DataFrame:
 
 def refused_repos(ledger: Ledger) -> pl.DataFrame:
     """One row per repo that did not go through: family, repo_id, stage, status, reason, detail."""
-    columns = ("family", "repo_id", "stage", "status", "reason", "detail")
-    empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-    frames = [_refused_of(ledger, family).select(columns) for family in ledger.families()]
+    empty = pl.DataFrame(schema=REFUSAL_SCHEMA)
+    frames = [ledger.read_refusals(family) for family in ledger.families()]
     return pl.concat([empty, *frames]).sort("family", "repo_id")
 
 
@@ -50,22 +49,6 @@ def _count(refused: pl.DataFrame) -> pl.DataFrame:
         .agg(num_repos=pl.len())
         .sort("stage", "reason")
         .select(pl.col(name).cast(dtype) for name, dtype in DROPPED_COLUMNS.items())
-    )
-
-
-def _refused_of(ledger: Ledger, family: str) -> pl.DataFrame:
-    """A family's refused repos with the stage whose verdict it was; `repos` for the crawl's own."""
-    verdicts = pl.concat(
-        ledger.read_verdicts(family, stage)
-        .filter(~pl.col("accepted"))
-        .select("hub_id", "revision", stage=pl.lit(stage))
-        for stage in STAGES
-    ).unique(["hub_id", "revision"], keep="first", maintain_order=True)
-    return (
-        ledger.read(family)
-        .filter(pl.col("reason") != "")
-        .join(verdicts, on=["hub_id", "revision"], how="left")
-        .with_columns(pl.col("stage").fill_null("repos"))
     )
 
 

@@ -82,23 +82,28 @@ def left_out_check(asset_key: dg.AssetKey, stage: str) -> dg.AssetChecksDefiniti
             num_accepted = int(verdicts["accepted"].sum())
             now = num_accepted, verdicts.height - num_accepted
             steady, words = judge_jump(now, read_counts_before(context, asset_key))
+            metadata = {"share": words, **describe_counts(verdicts, stage)}
+            if asset_key == SPLITS:  # one a run, not one a family
+                picture = left_out_figure(count_reasons(verdicts, stage))
+                metadata["left_out_figure"] = dg.MetadataValue.md(picture)
             return dg.AssetCheckResult(
-                passed=steady,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"share": words, **describe_counts(verdicts, stage)},
+                passed=steady, severity=dg.AssetCheckSeverity.WARN, metadata=metadata
             )
 
     return check
 
 
 def describe_counts(verdicts: pl.DataFrame, stage: str) -> dict[str, Any]:
-    """Counts, table and picture of a stage's refusals as metadata."""
+    """Counts of a stage's refusals: numbers, which Dagster plots over time, and a table."""
     dropped = count_reasons(verdicts, stage)
+    num_left_out = int(dropped["num_repos"].sum() or 0)
+    by_reason = dropped.select("reason", "num_repos").iter_rows()
     return {
         "num_judged": verdicts.height,
-        "num_left_out": int(dropped["num_repos"].sum() or 0),
+        "num_left_out": num_left_out,
+        "share_left_out": num_left_out / max(verdicts.height, 1),
+        **{f"num_{reason}": number for reason, number in by_reason},
         "left_out": dg.MetadataValue.md(left_out_table(dropped)),
-        "left_out_figure": dg.MetadataValue.md(left_out_figure(dropped)),
     }
 
 

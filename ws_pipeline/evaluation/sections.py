@@ -58,7 +58,7 @@ def left_out_blocks(report: ReportInput) -> Iterator[Block]:
                 " its reason and a sentence."
             ),
             figure=dropped_figure(report.dropped),
-            tables=(table,),
+            folded=(table,),
         )
     if len(report.missing):
         table = count_table(

@@ -38,6 +38,11 @@ VERDICT_SCHEMA: dict[str, pl.DataType] = {
     "attempt": pl.Int32(),
 }
 
+REFUSAL_SCHEMA: dict[str, pl.DataType] = {
+    name: pl.String() for name in ("family", "repo_id", "stage", "status", "reason", "detail")
+}
+"""``stage`` is that whose verdict it was, ``repos`` for the crawl's own."""
+
 _IDENTITY = ["hub_id", "revision"]
 
 
@@ -54,10 +59,7 @@ class Ledger:
 
     def read_repos(self, family: str) -> pl.DataFrame:
         """Return the last crawl's rows (REPO_SCHEMA) as it wrote them; empty before the first."""
-        key = _repos_key(family)
-        if not self.store.tables.exists(key):
-            return pl.DataFrame(schema=REPO_SCHEMA)
-        return self.store.tables.scan(key).collect()
+        return self._scan_repos(family).collect()
 
     def write_repos(self, family: str, frame: pl.DataFrame) -> int:
         """Replace a family's crawl table; return the number of rows.
@@ -118,6 +120,36 @@ class Ledger:
         for row in rows:
             _apply_verdicts(row, verdicts)
         return pl.DataFrame(rows, schema=REPO_SCHEMA)
+
+    def read_refusals(self, family: str) -> pl.DataFrame:
+        """Return one row per repo that did not go through: REFUSAL_SCHEMA.
+
+        The rows of :meth:`read` that have a reason, without the cost of all others.
+        """
+        columns = (*_IDENTITY, "repo_id", "status", "reason", "detail")
+        triaged = self.read_verdicts(family, "headers").select(*_IDENTITY, is_judged=pl.lit(True))
+        crawled = self._scan_repos(family).select(columns).collect()
+        crawled = crawled.join(triaged, on=_IDENTITY, how="left")
+        ended = pl.col("status").is_in([STATUS_REFUSED, STATUS_DELETED])
+        own = crawled.filter((ended | pl.col("is_judged").is_null()) & (pl.col("reason") != ""))
+        found = [own.with_columns(stage=pl.lit("repos"))]
+        live = crawled.filter(~ended)
+        for stage in STAGES:
+            verdicts = self.read_verdicts(family, stage).drop("repo_id", "attempt")
+            judged = live.select(*_IDENTITY, "repo_id").join(verdicts, on=_IDENTITY)
+            refused = judged.filter(~pl.col("accepted"))
+            found.append(refused.with_columns(status=pl.lit(STATUS_REFUSED), stage=pl.lit(stage)))
+            live = judged.filter("accepted")
+        rows = pl.concat(
+            [frame.with_columns(family=pl.lit(family)) for frame in found], how="diagonal"
+        )
+        return rows.select(*REFUSAL_SCHEMA).sort("repo_id")
+
+    def _scan_repos(self, family: str) -> pl.LazyFrame:
+        key = _repos_key(family)
+        if not self.store.tables.exists(key):
+            return pl.LazyFrame(schema=REPO_SCHEMA)
+        return self.store.tables.scan(key)
 
     def _verdicts_by_revision(
         self, family: str, stage: str

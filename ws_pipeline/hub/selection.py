@@ -2,8 +2,8 @@
 
 What it is: small functions that look at one candidate and say yes, or no with a reason code; the
 thresholds are the recipe's. The first rule that says no decides. What it is not: a check of bytes
-(``triage``, ``download``) or of lineage (``lineage``; splits follow it, nothing is left out for
-it).
+(``triage``, ``download``), or the rules that need the weights, the lineage or all families
+(``tokens.corpus_rules``).
 """
 
 import json

@@ -7,6 +7,7 @@ repair.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 
 import polars as pl
 
@@ -100,8 +101,8 @@ def _file_holdings(repos: pl.DataFrame, splits: Mapping[str, str]) -> Iterator[_
         .unnest("file")
         .filter(pl.col("path").str.ends_with(".safetensors") & (pl.col("sha256") != ""))
     )
-    for hub_id, sha256 in files.select("hub_id", "sha256").iter_rows():
-        yield _Holding(hub_id=hub_id, split=splits[hub_id], kind="file", value=sha256)
+    for hub_id, digest in files.select("hub_id", "sha256").iter_rows():
+        yield _Holding(hub_id=hub_id, split=splits[hub_id], kind="file", value=digest)
 
 
 def _layer_holdings(
@@ -111,7 +112,7 @@ def _layer_holdings(
         split = splits[hub_id]
         yield _Holding(hub_id=hub_id, split=split, kind="tensors", value=model.key)
         for key in model.proofs:
-            yield _Holding(hub_id=hub_id, split=split, kind="layer", value=key.hex()[:64])
+            yield _Holding(hub_id=hub_id, split=split, kind="layer", value=sha256(key).hexdigest())
 
 
 def _near_leaks(

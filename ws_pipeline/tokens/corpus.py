@@ -116,7 +116,7 @@ def build_corpus(
     Args:
         shards: ``tokens/shards`` of all families. A model that is in two families comes once.
         repos: ``hub/repos`` of all families; also those that were refused, for their lineage.
-        layers: ``weights/layers`` of all families, for ``hub_id``, ``accepted`` and ``layers``.
+        layers: ``weights/layers`` of all families: ``hub_id, revision, accepted, layers``.
         splits: Shares, seed and balance.
         policy: What goes in.
     """
@@ -167,7 +167,7 @@ def _join_repos(shards: pl.DataFrame, repos: pl.DataFrame) -> pl.DataFrame:
 
 
 def _list_members(rows: pl.DataFrame, layers: pl.DataFrame) -> list[Member]:
-    fingerprints = read_fingerprints(layers)
+    fingerprints = read_fingerprints(layers.join(rows, on=["hub_id", "revision"], how="semi"))
     return [
         Member(
             hub_id=row["hub_id"],

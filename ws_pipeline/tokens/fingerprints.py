@@ -15,7 +15,7 @@ import hashlib
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import log
+from math import inf, log
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,12 @@ MIN_PROOF_LEVELS = 5
 
 _FIXED_ROLES = (str(Role.POSITION_TABLE), str(Role.RELATIVE_POSITION))
 """Tables of sines are alike in models that have nothing to do with each other."""
+
+NUM_PLACES = 4
+"""Layers whose sizes are looked at before two models are compared in full: of 10,000 models of one
+architecture, with one layer the corpus took 25 CPU-seconds, with four 7."""
+
+Place = tuple[float, ...]
 
 _SMALLEST = 1e-300
 
@@ -150,14 +156,14 @@ def measure_distance(left: Fingerprint, right: Fingerprint) -> float:
 
 @dataclass(kw_only=True, slots=True)
 class NearIndex:
-    """Models by shape and by the size of their largest layer, to find those that are near.
+    """Models by shape and by the sizes of their largest layers, to find those that are near.
 
     Args:
         distance: What counts as near, in units of :func:`measure_distance`; under 1.
     """
 
     distance: float
-    _blocks: dict[tuple[tuple[int, int], ...], list[tuple[float, str]]] = field(
+    _blocks: dict[tuple[tuple[int, int], ...], list[tuple[Place, str]]] = field(
         default_factory=dict
     )
     _models: dict[str, Fingerprint] = field(default_factory=dict)
@@ -170,17 +176,22 @@ class NearIndex:
     def find(self, model: Fingerprint) -> list[tuple[float, str]]:
         """Return (distance, hub_id) of the models that are near, nearest first."""
         block = self._blocks.get(model.shapes, [])
+        # |size - size'| <= distance * the larger: as far as the logarithms can be apart.
         reach = -log(1.0 - self.distance) + 1e-12
         place = _place(model)
-        low = bisect_left(block, (place - reach, ""))
-        high = bisect_right(block, (place + reach, "\U0010ffff"))
-        found = (
-            (measure_distance(model, self._models[hub_id]), hub_id) for _, hub_id in block[low:high]
+        low = bisect_left(block, ((place[0] - reach,), ""))
+        high = bisect_right(block, ((place[0] + reach, inf), ""))
+        candidates = (
+            hub_id
+            for other, hub_id in block[low:high]
+            if all(abs(one - two) <= reach for one, two in zip(place, other, strict=True))
         )
+        found = ((measure_distance(model, self._models[name]), name) for name in candidates)
         return sorted(pair for pair in found if pair[0] <= self.distance)
 
 
-def _place(model: Fingerprint) -> float:
-    """Return the log size of the model's largest layer, the first of several."""
-    largest = max(range(len(model.shapes)), key=lambda i: model.shapes[i][0] * model.shapes[i][1])
-    return log(max(float(model.sizes[largest]), _SMALLEST))
+def _place(model: Fingerprint) -> Place:
+    """Return the log sizes of the model's largest layers."""
+    order = np.argsort([-rows * cols for rows, cols in model.shapes], kind="stable")
+    sizes = np.maximum(model.sizes[order[:NUM_PLACES]], _SMALLEST)
+    return tuple(np.log(sizes).tolist())

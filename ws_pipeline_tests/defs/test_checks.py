@@ -4,6 +4,7 @@ import pytest
 from ws_pipeline.defs.checks import (
     find_bad_vectors,
     find_bad_verdicts,
+    find_disagreements,
     find_unaccounted,
 )
 
@@ -38,6 +39,17 @@ def test_each_broken_rule_is_named(
     table: pl.DataFrame, upstream: pl.DataFrame | None, problem: str
 ) -> None:
     assert problem in find_bad_verdicts(table, upstream)["problem"].to_list()
+
+
+def test_verdicts_and_corpus_name_the_same_models() -> None:
+    verdicts = rows("", "near_duplicate", "")
+    models = verdicts.filter("accepted")
+    assert find_disagreements(verdicts, models).is_empty()
+    assert find_disagreements(verdicts, models.head(1))["problem"].to_list() == ["missing"]
+    assert find_disagreements(verdicts, verdicts)["problem"].to_list() == ["unjudged"]
+    assert find_disagreements(rows("because"), models.clear())["problem"].to_list() == [
+        "unknown reason"
+    ]
 
 
 def plan(tokenised: int, carried: int, excluded: int, layers: list[int]) -> pl.DataFrame:

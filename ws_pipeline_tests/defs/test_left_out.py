@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import dagster as dg
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from ws_pipeline.defs import operations
+from ws_pipeline.defs import left_out_checks, operations
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.assets.hub import SELECTION
 from ws_pipeline.defs.instance import open_instance
@@ -25,6 +26,7 @@ from ws_pipeline.defs.left_out_checks import judge_jump
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.recipes import catalog
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens import corpus
 from ws_pipeline.tokens.corpus_rules import CorpusPolicy
 from ws_pipeline_tests.defs.small_hub import write_repo
 
@@ -107,8 +109,35 @@ def test_a_copy_is_left_out_counted_and_takes_no_place_in_a_split(refreshed: Pat
     assert edges["evidence"].to_list() == ["files"]
     evaluation = latest_check(refreshed, SPLITS)
     assert evaluation.passed
-    assert evaluation.metadata["num_left_out"].value == 1
+    assert evaluation.metadata["num_duplicate_files"].value == 1
+    assert evaluation.metadata["share_left_out"].value == pytest.approx(1 / 7)
+    assert "data:image/png" in str(evaluation.metadata["left_out_figure"].value)
     assert "duplicate_files" in str(evaluation.metadata["left_out"].value)
+
+
+def test_a_copy_that_slips_into_another_split_stops_everything_behind_the_corpus(
+    refreshed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "COPY_RULES", ())
+    monkeypatch.setattr(corpus, "shared_layer_edges", lambda _: ())
+    weights = (refreshed / "hub/lab/mlp-0/model.safetensors").read_bytes()
+    for seed in range(10, 22):
+        write_repo(refreshed / "hub", "cnn", seed)
+        # Other metadata, so that the files are no edge of the lineage graph.
+        header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+        header["__metadata__"] = {"seed": str(seed)}
+        text = json.dumps(header).encode()
+        data = weights[8 + int.from_bytes(weights[:8], "little") :]
+        path = refreshed / f"hub/lab/cnn-{seed}/model.safetensors"
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    result = operations.refresh(refreshed)
+    (failed,) = result.failed
+    assert failed.asset == "corpus/splits"
+    assert "splits_share_nothing failed" in failed.detail
+    for kind in ("shard_sha256", "tensors", "layer", "near"):
+        assert f"'num_leaks_{kind}': 0" not in failed.detail
+    assert "'num_leaks_file': 0" in failed.detail
+    assert "'num_leaks_lineage_root': 0" in failed.detail
 
 
 def test_a_changed_corpus_policy_reruns_the_corpus_alone(
@@ -122,20 +151,18 @@ def test_a_changed_corpus_policy_reruns_the_corpus_alone(
 
 
 def test_a_jump_of_what_selection_refuses_is_a_warning_and_stops_nothing(
-    refreshed: Path,
+    refreshed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(10, 30):
-        write_repo(refreshed / "hub", "mlp", seed)
-    assert not operations.refresh(refreshed, families=["mlp"]).failed
-    assert latest_check(refreshed, SELECTION).passed  # 3 repos before: too few
-    for seed in range(10, 30):
-        (refreshed / f"hub/lab/mlp-{seed}/config.json").write_text(
-            '{"model_type": "mlp", "auto_map": {}}'
-        )
+    assert latest_check(refreshed, SELECTION).passed
+    monkeypatch.setattr(left_out_checks, "MIN_JUDGED", 3)
+    for seed in (0, 1):
+        path = refreshed / f"hub/lab/mlp-{seed}/config.json"
+        path.write_text('{"model_type": "mlp", "auto_map": {}}')
     result = operations.refresh(refreshed, families=["mlp"])
     assert not result.failed
     evaluation = latest_check(refreshed, SELECTION)
     assert not evaluation.passed
     assert evaluation.severity == dg.AssetCheckSeverity.WARN
-    assert evaluation.metadata["share"].value == "87% left out, 0% before"
-    assert "custom_code" in str(evaluation.metadata["left_out"].value)
+    assert evaluation.metadata["share"].value == "67% left out, 0% before"
+    assert evaluation.metadata["num_custom_code"].value == 2
+    assert operations.refresh(refreshed, families=["mlp"]).num_processed == 0

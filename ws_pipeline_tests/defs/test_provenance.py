@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from ws_pipeline.defs.assets.corpus import SPLITS
-from ws_pipeline.defs.assets.hub import HEADERS, REPOS
+from ws_pipeline.defs.assets.hub import HEADERS, REPOS, SELECTION
 from ws_pipeline.defs.assets.tokens import SHARDS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.io_managers import ParquetIOManager, load_partitions
@@ -74,7 +74,10 @@ def test_a_config_digest_follows_only_what_its_asset_reads() -> None:
     assert config_digest(model, "tiny") != config_digest(model, "small")
     assert config_digest(embeddings, "tiny") != config_digest(model, "tiny")
     assert config_digest(REPOS, "bert") == config_digest(REPOS, "vit")
-    assert config_digest(SPLITS, "", policy="tiny") == config_digest(SPLITS, "", policy="small")
+    assert config_digest(SELECTION, "bert", policy="tiny") == config_digest(
+        SELECTION, "bert", policy="small"
+    )
+    assert config_digest(SPLITS, "", policy="tiny") != config_digest(SPLITS, "", policy="small")
 
 
 def io_manager(store: Store) -> ParquetIOManager:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from ws_pipeline.errors import ConfigError, Reason, RefusedError, StorageError
-from ws_pipeline.hub.ledger import Ledger
+from ws_pipeline.hub.ledger import REFUSAL_SCHEMA, Ledger
 from ws_pipeline.hub.repo import KEY_SCHEMA, REPO_SCHEMA, accept, build_frame, frame_digest, refuse
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -110,3 +110,32 @@ def test_other_columns_or_names_are_refused(ledger: Ledger) -> None:
         ledger.write_repos("../mlp", repos())
     with pytest.raises(StorageError, match="needs column hub_id"):
         ledger.record_verdicts("mlp", "headers", pl.DataFrame({"a": [1]}))
+
+
+def test_refusals_are_the_rows_with_a_reason_and_name_the_stage(ledger: Ledger) -> None:
+    crawled = [accept(key(n)) for n in range(8)]
+    crawled[5] = refuse(key(5), Reason.GATED, "g", status="listed")
+    crawled[6] = refuse(key(6), Reason.NOT_FOUND, "n", status="deleted")
+    crawled[7] = refuse(key(7), Reason.MALFORMED_ROW, "m", status="refused")
+    ledger.write_repos("mlp", repos(*crawled))
+    headers = [accept(key(n)) for n in range(1, 5)]
+    headers[1] = refuse(key(2), Reason.PICKLE_ONLY, "p")
+    ledger.record_verdicts("mlp", "headers", verdicts(*headers))
+    stale = accept(key(2)), refuse(key(3, "b"), Reason.ADAPTER, "x")
+    ledger.record_verdicts(
+        "mlp", "selection", verdicts(*stale, refuse(key(4), Reason.QUANTIZED, "q"))
+    )
+    ledger.record_verdicts("mlp", "files", verdicts(refuse(key(4), Reason.NO_SPACE, "stale")))
+    refusals = ledger.read_refusals("mlp")
+    assert dict(refusals.select("repo_id", "stage").iter_rows()) == {
+        key(2)["repo_id"]: "headers",
+        key(4)["repo_id"]: "selection",
+        key(5)["repo_id"]: "repos",
+        key(6)["repo_id"]: "repos",
+        key(7)["repo_id"]: "repos",
+    }
+    columns = ["repo_id", "status", "reason", "detail"]
+    read = ledger.read("mlp").filter(pl.col("reason") != "").select(columns).sort("repo_id")
+    assert refusals.select(columns).equals(read)
+    assert refusals["family"].unique().to_list() == ["mlp"]
+    assert ledger.read_refusals("cnn").schema == REFUSAL_SCHEMA

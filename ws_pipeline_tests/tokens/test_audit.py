@@ -91,6 +91,11 @@ def test_the_same_layers_one_layer_and_nearly_the_same_are_leaks() -> None:
     assert leaks([weights, rounded], splits="aa").is_empty()
 
 
+def test_the_same_weights_at_another_scale_are_other_weights() -> None:
+    weights = make_weights(1)
+    assert leaks([weights, {name: values * 2 for name, values in weights.items()}]).is_empty()
+
+
 def test_only_the_revisions_of_the_corpus_count() -> None:
     files = [make_files("f" * 64), make_files("f" * 64)]
     moved_on = leaks([make_weights(1), make_weights(1)], revision="newer", files=files)

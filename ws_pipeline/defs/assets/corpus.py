@@ -59,7 +59,7 @@ def splits(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     corpus = build_corpus(
         shards.collect(),
         repos.collect(),
-        layers.select("hub_id", "accepted", "layers").collect(),
+        layers.select("hub_id", "revision", "accepted", "layers").collect(),
         splits=chosen.splits,
         policy=chosen.corpus,
     )
