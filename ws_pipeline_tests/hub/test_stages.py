@@ -61,7 +61,9 @@ def test_hostile_repos_end_in_rows_with_their_own_reasons(tmp_path: Path) -> Non
     assert count_by(ledger, "status")["stored"] > 50
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
+)
 def test_a_hub_that_fails_at_every_fifth_request_ends_in_the_same_ledger_and_store(
     tmp_path: Path, seed: int
 ) -> None:
