@@ -117,7 +117,7 @@ def find_plain(hub: SimulatedHub, **wanted: bool) -> int:
 
 
 def test_files_are_what_the_details_say() -> None:
-    hub = SimulatedHub(60, seed=6, num_families=4)
+    hub = SimulatedHub(30, seed=6, num_families=4)
     files = SimulatedFiles(hub)
     with serve_app_in_thread(make_simulation_app(hub)) as endpoint:
         client = connect(endpoint, token=TOKEN)
