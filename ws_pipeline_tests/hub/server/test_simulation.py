@@ -134,7 +134,7 @@ def test_files_are_what_the_details_say() -> None:
                 formats.add(file["path"].rpartition(".")[2])
     assert formats == {"json", "md", "safetensors", "bin"}
     assert files.siblings(3, 0) == SimulatedFiles(
-        SimulatedHub(60, seed=6, num_families=4)
+        SimulatedHub(30, seed=6, num_families=4)
     ).siblings(3, 0)
     assert files.siblings(3, 0) != files.siblings(3, 1)
 
