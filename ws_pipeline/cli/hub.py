@@ -83,7 +83,8 @@ def serve(
     Changes are picked up. A .hub.json beside the files may say {"gated": "manual"}, {"private":
     true} or {"disabled": true}. There are no passwords: any token opens what is private.
 
-    With --simulate there are no files, only listings and details, of any number of repos.
+    With --simulate there is no folder: any number of repos, hostile ones among them, are computed
+    with their files when they are asked for.
     """
     if (folder is None) == (simulate <= 0):
         raise ConfigError("Serve either a FOLDER or --simulate N repos.", reason=Reason.MISUSE)

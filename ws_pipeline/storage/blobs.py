@@ -43,7 +43,8 @@ def blob_key(sha256: str) -> str:
     """
     if not _SHA256.fullmatch(sha256):
         raise RefusedError(
-            f"A blob is named by 64 lower-case hexadecimal digits; got {sha256[:80]!r}."
+            f"A blob is named by 64 lower-case hexadecimal digits; got {sha256[:80]!r}.",
+            reason=Reason.UNSAFE_FILE_NAME,
         )
     return f"blobs/sha256/{sha256[:2]}/{sha256}"
 

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ws_pipeline.errors import ManifestConflictError, MissingInputError, RefusedError, StorageError
+from ws_pipeline.errors import (
+    ManifestConflictError,
+    MissingInputError,
+    Reason,
+    RefusedError,
+    StorageError,
+)
 from ws_pipeline.storage.objects import ObjectFolder
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,95}")
@@ -31,7 +37,8 @@ def manifest_key(stage: str, hub_id: str, revision: str, version: str) -> str:
     ):
         if not _PART.fullmatch(part):
             raise RefusedError(
-                f"A manifest's {name} must be 1 to 96 letters, digits or ._=+-; got {part[:80]!r}."
+                f"A manifest's {name} must be 1 to 96 letters, digits or ._=+-; got {part[:80]!r}.",
+                reason=Reason.UNSAFE_FILE_NAME,
             )
     return f"{stage}/{hub_id}/{revision}/{version}"
 

@@ -22,7 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from ws_pipeline.errors import MissingInputError, NoSpaceError, RefusedError, StorageError
+from ws_pipeline.errors import (
+    MissingInputError,
+    NoSpaceError,
+    Reason,
+    RefusedError,
+    StorageError,
+)
 
 RESERVE_BYTES = 64 * 1024**2
 """Free bytes that a write leaves on the disk: SQLite and Dagster's event log share it with us."""
@@ -96,7 +102,8 @@ def check_key(key: str) -> str:
     if len(key) > MAX_KEY_BYTES or not all(_SEGMENT.fullmatch(part) for part in key.split("/")):
         raise RefusedError(
             f"A store key must be segments of letters, digits and ._=+- joined by '/', "
-            f"at most {MAX_KEY_BYTES} characters; got {key[:80]!r}."
+            f"at most {MAX_KEY_BYTES} characters; got {key[:80]!r}.",
+            reason=Reason.UNSAFE_FILE_NAME,
         )
     return key
 

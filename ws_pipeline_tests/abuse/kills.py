@@ -150,6 +150,7 @@ class Kills:
     roots: tuple[str, str]
     caches: Path
     options: dict[str, Any]
+    in_mid_file: bool = False  # at least one kill has to hit where a file is half there
     seed: int = 0
 
     def run(self, num_kills: int) -> str:
@@ -166,12 +167,14 @@ class Kills:
         reader = Reader(rough)
         reader.start()
         place = num_killed = num_mid_file = num_rounds = 0
-        while num_killed < num_kills or place:
+        is_enough = is_whole = False
+        while not (is_enough and is_whole):
             moment = generator.uniform(0.0, 1.1 * seconds[place])
-            doomed = moment if num_killed < num_kills else None
-            status, took = self._do(self.steps[place], 1, doomed)
+            status, took = self._do(self.steps[place], 1, None if is_enough else moment)
             num_killed += status == signal.SIGKILL
             num_mid_file += any(part.stat().st_size for part in self._parts())
+            is_enough = num_killed >= num_kills and (num_mid_file > 0 or not self.in_mid_file)
+            is_whole = status == 0 and place == len(self.steps) - 1
             if status != 0:
                 assert status == signal.SIGKILL
                 continue
@@ -181,7 +184,7 @@ class Kills:
                 assert not self._parts()
                 place = (place + 1) % len(self.steps)
                 num_rounds += place == 0
-                if place == 0 and num_killed < num_kills:
+                if place == 0 and not is_enough:
                     self._wipe(rough, reader)
         reader.stopped.set()
         reader.join()

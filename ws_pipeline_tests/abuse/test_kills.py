@@ -66,7 +66,7 @@ def nights() -> Iterator[Steps]:
 
 def kill(
     worker: Worker, steps: Steps, folder: Path, num_kills: int, server: S3Server | None = None
-) -> str:
+) -> None:
     root = f"s3://{BUCKET}/{folder.name}" if server else str(folder)
     kills = Kills(
         worker=worker,
@@ -74,22 +74,21 @@ def kill(
         roots=(f"{root}/calm", f"{root}/rough"),
         caches=folder,
         options=server.storage_options if server else {},
+        in_mid_file=steps[0]["work"] == "download",
     )
-    told = kills.run(num_kills)
-    print(told)  # noqa: T201 - the figures
-    return told
+    print(kills.run(num_kills))  # noqa: T201 - the figures
 
 
 def test_nights_that_are_killed_again_and_again_end_like_those_left_alone(
     worker: Worker, nights: Steps, tmp_path: Path
 ) -> None:
-    kill(worker, nights, tmp_path, 8)
+    kill(worker, nights, tmp_path, 6)
 
 
 def test_a_download_killed_again_and_again_ends_like_one_left_alone(
     worker: Worker, download: Steps, tmp_path: Path
 ) -> None:
-    assert "s, 0 of them" not in kill(worker, download, tmp_path, 12)
+    kill(worker, download, tmp_path, 12)
 
 
 @pytest.mark.slow
@@ -101,7 +100,7 @@ def test_a_hundred_kills_of_nights(worker: Worker, nights: Steps, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_hundred_kills_of_a_download(worker: Worker, download: Steps, tmp_path: Path) -> None:
-    assert "s, 0 of them" not in kill(worker, download, tmp_path, 100)
+    kill(worker, download, tmp_path, 100)
 
 
 @pytest.mark.slow
@@ -117,4 +116,4 @@ def test_kills_of_nights_over_an_object_store(
 def test_kills_of_a_download_over_an_object_store(
     worker: Worker, download: Steps, tmp_path: Path, s3_server: S3Server
 ) -> None:
-    assert "s, 0 of them" not in kill(worker, download, tmp_path, 30, s3_server)
+    kill(worker, download, tmp_path, 30, s3_server)

@@ -42,6 +42,7 @@ def run_stages(endpoint: str, store: Store, *, day: int, full: bool = True) -> p
 def run_until_settled(endpoint: str, store: Store, *, day: int) -> tuple[pl.DataFrame, int]:
     """Run until nothing is left that may come yet; return the ledger and the number of runs."""
     transient = [str(reason) for reason in TRANSIENT_REASONS]
+    waiting = pl.DataFrame(schema={"repo_id": str, "reason": str, "detail": str})
     for number in range(1, MAX_RUNS + 1):
         try:
             ledger = run_stages(endpoint, store, day=day)

@@ -61,7 +61,9 @@ def test_hostile_repos_end_in_rows_with_their_own_reasons(tmp_path: Path) -> Non
     assert count_by(ledger, "status")["stored"] > 50
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
+)
 def test_a_hub_that_fails_at_every_fifth_request_ends_in_the_same_ledger_and_store(
     tmp_path: Path, seed: int
 ) -> None:
@@ -73,7 +75,7 @@ def test_a_hub_that_fails_at_every_fifth_request_ends_in_the_same_ledger_and_sto
     injector = FaultInjector(app, share=0.2, seed=seed, hang_seconds=0.05)
     with serve_app_in_thread(Starlette(routes=[Mount("/", app=injector)])) as endpoint:
         found, num_runs = run_until_settled(endpoint, stormy, day=0)
-    assert injector.num_faults > 0.15 * injector.num_requests > 50
+    assert injector.num_faults > 0.1 * injector.num_requests > 50
     assert found.equals(expected)
     for prefix in ("blobs", "manifests", "scan"):
         assert stored_bytes(stormy, prefix) == stored_bytes(quiet, prefix), prefix

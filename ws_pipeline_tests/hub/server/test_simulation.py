@@ -117,7 +117,7 @@ def find_plain(hub: SimulatedHub, **wanted: bool) -> int:
 
 
 def test_files_are_what_the_details_say() -> None:
-    hub = SimulatedHub(60, seed=6, num_families=4)
+    hub = SimulatedHub(30, seed=6, num_families=4)
     files = SimulatedFiles(hub)
     with serve_app_in_thread(make_simulation_app(hub)) as endpoint:
         client = connect(endpoint, token=TOKEN)
@@ -134,7 +134,7 @@ def test_files_are_what_the_details_say() -> None:
                 formats.add(file["path"].rpartition(".")[2])
     assert formats == {"json", "md", "safetensors", "bin"}
     assert files.siblings(3, 0) == SimulatedFiles(
-        SimulatedHub(60, seed=6, num_families=4)
+        SimulatedHub(30, seed=6, num_families=4)
     ).siblings(3, 0)
     assert files.siblings(3, 0) != files.siblings(3, 1)
 
