@@ -71,9 +71,8 @@ def is_scaling_exact(
     overflows; scaled down, it may lose its last ones below the smallest normal number.
     """
     steps = np.asarray(exponents, dtype=np.float64)
-    exact: npt.NDArray[np.bool_] = (steps <= 0) & (
-        largest <= _largest(np.dtype(dtype)) * np.exp2(steps)
-    )
+    limits = _largest(np.dtype(dtype)) * np.exp2(steps)
+    exact: npt.NDArray[np.bool_] = (steps <= 0) & np.less_equal(largest, limits)
     return exact
 
 
