@@ -63,7 +63,7 @@ def scale_in_place(values: npt.NDArray[Any], exponent: int) -> None:
 
 
 def is_scaling_exact(
-    dtype: npt.DTypeLike, exponents: npt.ArrayLike, largest: npt.ArrayLike
+    dtype: np.dtype[Any], exponents: npt.NDArray[Any] | int, largest: npt.NDArray[Any] | float
 ) -> npt.NDArray[np.bool_]:
     """Say for each layer whether scaling loses no bit of any value up to ``largest`` in magnitude.
 
@@ -71,8 +71,8 @@ def is_scaling_exact(
     overflows; scaled down, it may lose its last ones below the smallest normal number.
     """
     steps = np.asarray(exponents, dtype=np.float64)
-    limits = _largest(np.dtype(dtype)) * np.exp2(steps)
-    exact: npt.NDArray[np.bool_] = (steps <= 0) & np.less_equal(largest, limits)
+    limits = _largest(dtype) * np.exp2(np.minimum(steps, 0))
+    exact: npt.NDArray[np.bool_] = np.asarray((steps <= 0) & np.less_equal(largest, limits))
     return exact
 
 
