@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ws_pipeline.errors import HeaderError, MissingInputError, Reason, WeightsError
-from ws_pipeline.weights.checkpoint import Checkpoint
+from ws_pipeline.weights.checkpoint import SMALL_FILE_BYTES, Checkpoint
 from ws_pipeline_tests.weights.safetensors_bytes import entry, make_file, wrap, write_model
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -147,7 +147,7 @@ def test_a_broken_config_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_file_that_shrinks_after_it_was_opened_is_an_error_not_a_crash(tmp_path: Path) -> None:
-    raw = make_file({"w": np.ones(1000, np.float32)})
+    raw = make_file({"w": np.ones(SMALL_FILE_BYTES, np.float32)})  # a small one is read at once
     path = tmp_path / "m.safetensors"
     path.write_bytes(raw)
     checkpoint = Checkpoint.open(path)
