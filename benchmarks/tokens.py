@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -175,8 +174,18 @@ def cpu_seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
     return best
 
 
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def extra_bytes(work: Callable[[], Any]) -> int:
+    """Return by how much ``work`` raises this process's resident memory at its peak."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = read_status("VmRSS")
+    work()
+    return read_status("VmHWM") - before
+
+
+def read_status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return 1024 * int(line.split()[1])
 
 
 def pack_to(path: Path, out: Any) -> Any:
@@ -306,13 +315,13 @@ def measure_synthetic(folder: Path, gigabytes: float) -> dict[str, Any]:
             file.truncate(8 + len(text) + 4 * rows * width * 4)
         weight_map |= dict.fromkeys(header, name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    baseline, started = peak_bytes(), time.process_time()
+    started = time.process_time()
     with Path(os.devnull).open("wb") as sink:
         out = HashingWriter(sink)
-        pack_to(folder, out)
+        extra = extra_bytes(lambda: pack_to(folder, out))
     return {
         "gigabytes": out.num_bytes / 1e9,
-        "peak_mb": (peak_bytes() - baseline) / 1e6,
+        "peak_mb": extra / 1e6,
         "slice_mb": rows * width * 4 / 1e6,
         "rate": out.num_bytes / 4e6 / (time.process_time() - started),
     }
@@ -322,12 +331,9 @@ def measure_memory(folder: Path) -> dict[str, Any]:
     """Peak memory that packing a GPT-2 adds; in a process that has not seen its weights."""
     command = [sys.executable, __file__, "--write-gpt2", str(folder)]
     subprocess.run(command, check=True)
-    make_gpt2(width=64, num_blocks=1)
-    baseline = peak_bytes()
     with (folder / "shard").open("wb") as file:
         out = HashingWriter(file)
-        pack_to(folder / "model.safetensors", out)
-    return {"peak_mb": (peak_bytes() - baseline) / 1e6}
+        return {"peak_mb": extra_bytes(lambda: pack_to(folder / "model.safetensors", out)) / 1e6}
 
 
 def run_part(part: str, gigabytes: float, folder: Path) -> dict[str, Any]:

@@ -116,10 +116,8 @@ def _scale_rows(
     rows: npt.NDArray[Any], exponents: npt.NDArray[np.int32], largest: npt.NDArray[np.float64]
 ) -> None:
     """Multiply each row by two to minus its exponent, or set the exponent to 0 where inexact."""
-    for row in np.flatnonzero(exponents):
-        exponent = int(exponents[row])
-        if not is_scaling_exact(rows.dtype, exponent, float(largest[row])):
-            exponents[row] = scale_layer(rows[row], exponent)[1]
+    for row in np.flatnonzero(~is_scaling_exact(rows.dtype, exponents, largest)):
+        exponents[row] = scale_layer(rows[row], int(exponents[row]))[1]
     with np.errstate(under="ignore"):
         if rows.dtype.itemsize >= 4:
             np.ldexp(rows, -exponents[:, None], out=rows)

@@ -62,16 +62,18 @@ def scale_in_place(values: npt.NDArray[Any], exponent: int) -> None:
         values[...] = _shift_exponent(values, -exponent)
 
 
-def is_scaling_exact(dtype: npt.DTypeLike, exponent: int, largest: float) -> bool:
-    """Say whether scaling loses no bit of any value up to ``largest`` in magnitude.
+def is_scaling_exact(
+    dtype: np.dtype[Any], exponents: npt.NDArray[Any] | int, largest: npt.NDArray[Any] | float
+) -> npt.NDArray[np.bool_]:
+    """Say for each layer whether scaling loses no bit of any value up to ``largest`` in magnitude.
 
     False means only that it is not certain. Scaled up, a value keeps all its bits unless it
     overflows; scaled down, it may lose its last ones below the smallest normal number.
     """
-    if exponent > 0:
-        return False
-    limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-    return exponent == 0 or largest <= float(limits.max) * 2.0**exponent
+    steps = np.asarray(exponents, dtype=np.float64)
+    limits = _largest(dtype) * np.exp2(np.minimum(steps, 0))
+    exact: npt.NDArray[np.bool_] = np.asarray((steps <= 0) & np.less_equal(largest, limits))
+    return exact
 
 
 def unscale_layer(values: npt.NDArray[Any], exponent: int) -> npt.NDArray[Any]:
@@ -99,6 +101,11 @@ def denormalize_layer(
 def log_std(std: float) -> float:
     """Return the natural log of a layer's spread, floored at :data:`MIN_STD`."""
     return log(max(std, MIN_STD))
+
+
+@lru_cache(maxsize=16)
+def _largest(dtype: np.dtype[Any]) -> float:
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=64)

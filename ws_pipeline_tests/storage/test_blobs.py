@@ -57,6 +57,29 @@ def test_a_file_built_at_a_temporary_path_is_stored_and_the_path_is_gone(store: 
     assert store.blobs.read(ref.sha256) == DATA
 
 
+def test_what_a_writer_gets_becomes_a_blob(store: Store) -> None:
+    with store.blobs.writer(len(DATA)) as out:
+        out.write(DATA[:100])
+        out.write(memoryview(DATA)[100:])
+    assert (out.sha256, out.num_bytes) == (SHA256, len(DATA))
+    assert store.blobs.read(SHA256) == DATA
+    with store.blobs.writer(len(DATA)) as out:  # the same again is fine
+        out.write(DATA)
+    assert store.blobs.folder.keys("blobs") == [f"blobs/sha256/{SHA256[:2]}/{SHA256}"]
+
+
+def test_a_writer_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    def write_and_fail() -> None:
+        with store.blobs.writer(len(DATA)) as out:
+            out.write(DATA)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    assert not store.blobs.exists(SHA256)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_a_range_is_exact(store: Store) -> None:
     store.blobs.put_bytes(DATA)
     assert store.blobs.read_range(SHA256, 100, 300) == DATA[100:400]
