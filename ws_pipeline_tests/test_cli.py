@@ -268,7 +268,7 @@ def test_inspect_takes_a_repo_of_the_homes_hub(
 
 
 def test_inspect_fetches_the_headers_alone_of_a_repo_behind_an_endpoint(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_repo(tmp_path / "hub", "lab/one")
     (folder / "model.safetensors").unlink()
@@ -284,8 +284,13 @@ def test_inspect_fetches_the_headers_alone_of_a_repo_behind_an_endpoint(
         found = json.loads(capsys.readouterr().out)
         assert [t["name"] for t in found["tensors"]] == ["fc0.weight", "fc1.weight"]
         assert found["num_params"] == 80_000
+        assert not found["reads_values"]
         line = refusal(capsys, "inspect", "lab/two", "--endpoint", endpoint, code=1)
         assert line.startswith("error[not_found]")
+        monkeypatch.setenv("WS_HUB_ENDPOINT", endpoint)
+        home = str(tmp_path / "home")
+        assert run(["--home", home, "inspect", "lab/one"]) == 0
+        assert "Headers only" in capsys.readouterr().out
 
 
 def test_tokens_go_there_and_back_again(

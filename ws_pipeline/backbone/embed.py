@@ -27,7 +27,7 @@ import torch
 from ws_pipeline.arrays import NUM_SCALE_FEATURES
 from ws_pipeline.backbone.devices import autocast, choose_precision
 from ws_pipeline.backbone.model import Backbone
-from ws_pipeline.backbone.normalization import MIN_STD, ScaledTokens
+from ws_pipeline.backbone.normalization import MIN_STD, ScaledTokens, require_finite
 from ws_pipeline.backbone.sweep import (
     SweptBatch,
     choose_window,
@@ -204,7 +204,12 @@ def pool_models(
 
 @torch.no_grad()
 def encode_batch(backbone: Backbone, batch: SweptBatch) -> npt.NDArray[np.float64]:
-    """Return the latents of a batch, ``(batch, window, latent_size)``."""
+    """Return the latents of a batch, ``(batch, window, latent_size)``.
+
+    Raises:
+        WeightsError: ``non_finite_weights``; a float64 layer may be beyond float32.
+    """
+    require_finite(batch.windows.tokens, batch.windows.mask)
     device = batch.windows.tokens.device
     backbone.eval()
     with autocast(choose_precision("auto", device), device):

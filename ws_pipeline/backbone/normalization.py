@@ -2,7 +2,15 @@
 
 What it is: the five granularities of METHOD 2 over one batch of windows. What it is not: statistics
 of a layer, which come with the batch (``tokens.windows``). The scale that is removed is kept beside
-the tokens, so :func:`denormalize` is the inverse to float32.
+the tokens, so :func:`denormalize` is the inverse to float32: a weight comes back to a few units in
+the last place of the largest of those it was normalised with.
+
+Outliers: the scale is the standard deviation, never a quantile range, so that no normalised weight
+of n exceeds sqrt(n), and nothing is clipped, since that has no inverse. Of 3,563 layers of public
+packages the largest weight lies 4.5 deviations out (median; 99 %: 21, most: 143), while the
+quartile range of sparse layers is 35 orders of magnitude below their deviation. Sums are taken in
+units of the group's largest weight: what float32 can hold neither overflows nor vanishes. NaN and
+infinity are refused where a model comes in (``weights.layers``), and by :func:`require_finite`.
 
 Source: masked loss normalisation, arXiv 2504.10141 and 2510.02096, is `batch`; `layer` is ours.
 """
@@ -13,16 +21,20 @@ import torch
 from torch import Tensor
 
 from ws_pipeline.backbone.config import Normalization
+from ws_pipeline.errors import Reason, WeightsError
 
 MIN_STD = 1e-10
 """A layer or token of equal weights is divided by this instead of zero; its tokens become zeros."""
 
-MIN_LOG_STD = -20.0
-"""Log of about 2e-9: the log std of a constant layer, kept finite."""
+MAX_STD = 1e38
+"""Close to what float32 can hold; a float64 layer may be wider."""
 
+MIN_LOG_STD = -20.0
+"""Log of about 2e-9: the log std of a constant layer of zeros, kept finite."""
 
 MAX_RATIO = 1e4
-"""Of mean to std; 56 is the largest among the matrices of the populations seen so far."""
+"""Of mean to std in the features; 1,386 is the largest of a layer that is not constant. Beyond it
+the spread is raised, so that a constant layer, a fresh norm of ones, keeps its value."""
 
 TYPICAL_LOG_STD, SPREAD_LOG_STD = -1.0, 3.0
 """Of 3,592 weight matrices of 44 families from public packages, 1 % to 99 % lie in -4.0 to 4.2."""
@@ -47,9 +59,10 @@ class ScaledTokens(NamedTuple):
         The log std is shifted and divided by constants; the ratio is squashed to (-1, 1), since
         norm scales have means of many standard deviations.
         """
-        log_std = self.std.log().clamp(min=MIN_LOG_STD)
+        std = torch.maximum(self.std, self.mean.abs() / MAX_RATIO)
+        log_std = std.log().clamp(min=MIN_LOG_STD)
         centred = (log_std - TYPICAL_LOG_STD) / SPREAD_LOG_STD
-        return torch.cat((squash(self.mean / self.std), centred), dim=-1)
+        return torch.cat((squash(self.mean / std), centred), dim=-1)
 
 
 def squash(ratio: Tensor) -> Tensor:
@@ -81,7 +94,7 @@ def normalize(
         granularity: Over what mean and std are taken. `layer` takes them from `scale`.
     """
     mean, std = _statistics(tokens, mask, scale, granularity)
-    std = std.clamp(min=MIN_STD)
+    std = std.clamp(MIN_STD, MAX_STD)
     return ScaledTokens(((tokens - mean) / std).masked_fill(~mask, 0.0), mean, std)
 
 
@@ -102,8 +115,30 @@ def _statistics(
     dims = {"token": (2,), "window": (1, 2), "batch": (0, 1, 2)}[granularity]
     count = mask.sum(dim=dims, keepdim=True).clamp(min=1)
     real = tokens.masked_fill(~mask, 0.0)
+    unit = _power_below(real.abs().amax(dim=dims, keepdim=True))
+    real = real / unit
     mean = real.sum(dim=dims, keepdim=True) / count
-    centred = (tokens - mean).masked_fill(~mask, 0.0)
+    centred = (real - mean).masked_fill(~mask, 0.0)
     std = (centred.square().sum(dim=dims, keepdim=True) / count).sqrt()
     shape = (*tokens.shape[:2], 1)
-    return mean.expand(shape), std.expand(shape)
+    return (mean * unit).expand(shape), (std * unit).expand(shape)
+
+
+def _power_below(values: Tensor) -> Tensor:
+    """Return the power of two at or near below each value; dividing by it changes no digit."""
+    return values.clamp(min=torch.finfo(values.dtype).tiny).log2().floor().exp2()
+
+
+def require_finite(tokens: Tensor, mask: Tensor) -> None:
+    """Refuse windows that hold NaN or infinity. Waits for the device: not for the inner loop.
+
+    Raises:
+        WeightsError: ``non_finite_weights``.
+    """
+    num_bad = int((~tokens.isfinite() & mask).sum())
+    if num_bad:
+        raise WeightsError(
+            f"Weights must be finite float32 numbers, {num_bad} of {int(mask.sum())} are not; "
+            "leave the model out.",
+            reason=Reason.NON_FINITE_WEIGHTS,
+        )

@@ -6,7 +6,7 @@ verdict; a model with oddities is inspected like any other.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from ws_pipeline.progress import hides_bars
 from ws_pipeline.weights.checkpoint import Checkpoint
+from ws_pipeline.weights.fused import split_fused_rows
 from ws_pipeline.weights.oddities import study_layers
-from ws_pipeline.weights.plan import LayerPlan, plan_layers
+from ws_pipeline.weights.plan import Layer, LayerPlan, plan_layers
 from ws_pipeline.weights.quantization import QuantizedWeight
+from ws_pipeline.weights.role_rules import Role
 
 BAR_DELAY_SECONDS = 1.0
 """A model that is read in less shows no bar."""
@@ -33,9 +35,9 @@ def inspect_path(path: str | Path, *, read_values: bool = True) -> dict[str, Any
         ``num_params``, ``num_bytes``, ``roles`` {role: params}, ``dtypes`` {dtype: params},
         ``tensors`` [{name, role, shape, dtype, num_params, treatment, why, layer, block}],
         ``treatments`` {treatment: bytes}, ``num_layers``, ``layers`` [{name, role, block, depth,
-        rows, cols, transposed, bias_name, and with values mean, std, min, max}], ``quantization``
-        [{method, is_packed, num_weights}], ``reads_values``, ``oddities`` [{kind, tensor,
-        detail}].
+        rows, cols, transposed, bias_name; with values mean, std, min, max; of a fused projection
+        whose config says it num_heads, num_key_heads, head_size}], ``quantization`` [{method,
+        is_packed, num_weights}], ``reads_values``, ``oddities`` [{kind, tensor, detail}].
     """
     checkpoint = Checkpoint.open(path)
     plan = plan_layers(list(checkpoint.tensors.values()), checkpoint.config)
@@ -61,7 +63,7 @@ def inspect_path(path: str | Path, *, read_values: bool = True) -> dict[str, Any
         "treatments": {str(treatment): count for treatment, count in plan.account().items()},
         "num_layers": len(plan.layers),
         "tensors": tensors,
-        "layers": _list_layers(plan, statistics),
+        "layers": _list_layers(plan, statistics, checkpoint.config),
         "quantization": _count_formats(plan.quantized),
         "reads_values": read_values,
         "oddities": oddities,
@@ -92,7 +94,9 @@ def _list_tensors(checkpoint: Checkpoint, plan: LayerPlan) -> list[dict[str, Any
     return tensors
 
 
-def _list_layers(plan: LayerPlan, statistics: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+def _list_layers(
+    plan: LayerPlan, statistics: Mapping[str, dict[str, float]], config: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     return [
         {
             "name": layer.name,
@@ -110,8 +114,17 @@ def _list_layers(plan: LayerPlan, statistics: dict[str, dict[str, float]]) -> li
             "why": layer.why,
         }
         | statistics.get(layer.name, {})
+        | _count_heads(layer, config)
         for layer in plan.layers
     ]
+
+
+def _count_heads(layer: Layer, config: Mapping[str, Any]) -> dict[str, int]:
+    rows = split_fused_rows(layer.rows, config) if layer.role is Role.FUSED_QKV else None
+    if rows is None:
+        return {}
+    num_heads, head_size = rows.queries.shape
+    return {"num_heads": num_heads, "num_key_heads": len(rows.keys), "head_size": head_size}
 
 
 def _count_formats(weights: Sequence[QuantizedWeight]) -> list[dict[str, Any]]:

@@ -79,16 +79,18 @@ def plan_checkpoint(
     Args:
         checkpoint: The model.
         carry_non_finite: Carry a layer that holds NaN or infinity verbatim, with that reason,
-            instead of refusing the model. Packing needs that (tables of energies use infinity on
-            purpose); a corpus to learn from does not.
+            instead of refusing the model; take packed models too. Packing needs that (tables of
+            energies use infinity on purpose); a corpus to learn from does not.
 
     Raises:
-        WeightsError: ``non_finite_weights``.
+        WeightsError: ``non_finite_weights`` or ``quantized``.
     """
     config_text = json.dumps(checkpoint.config, sort_keys=True)
     tensors = tuple(checkpoint.tensors.values())
     plan_once = _plan_once if len(tensors) <= MAX_PLAN_KEPT else _plan_once.__wrapped__
     plan = plan_once(tensors, config_text)
+    if not carry_non_finite:
+        plan.require_unpacked()
     for name, tied_to in find_tied_layers(checkpoint, plan).items():
         plan = tie_layer(plan, name, tied_to)
     statistics: list[LayerStatistics | None] = []

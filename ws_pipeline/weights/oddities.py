@@ -96,7 +96,8 @@ def study_layers(
         weight = summarize(checkpoint, layer)
         bad = weight.num_bad
         if layer.bias_name:
-            values = widen(checkpoint.read_flat(layer.bias_name))
+            with np.errstate(all="ignore"):
+                values = widen(checkpoint.read_flat(layer.bias_name))
             bad += values.size - int(np.count_nonzero(np.isfinite(values)))
         if bad:
             detail = f"{bad:,} of {layer.num_params:,} values"
@@ -122,9 +123,10 @@ def summarize(checkpoint: Checkpoint, layer: Layer) -> ValueSummary:
     hasher = hashlib.blake2b(digest_size=16)
     for row, values in _read_chunks(checkpoint, layer):
         hasher.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-        wide = widen(values)
-        summary.add(wide)
-        alive = wide.any(axis=(0, 2))  # (before, row, after)
+        with np.errstate(all="ignore"):  # a signalling NaN warns of itself
+            wide = widen(values)
+            summary.add(wide)
+            alive = wide.any(axis=(0, 2))  # (before, row, after)
         summary.alive[row : row + alive.size] |= alive
     summary.digest = hasher.digest()
     return summary

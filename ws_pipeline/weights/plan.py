@@ -141,7 +141,9 @@ def plan_layers(tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Lay
     Args:
         tensors: All tensors of one model.
         config: Its ``config.json``; ``tensor_order``, a list of tensor names, fixes the order.
-            Where it is absent names are ordered numerically, input side first.
+            Where it is absent names are ordered numerically, input side first. Where it says
+            ``tie_word_embeddings``, a head of an embedding's shape leaves its bias alone: a file
+            that holds both must be able to store the table once.
 
     Returns:
         A plan that depends on the arguments' content alone, not on the order of ``tensors``.
@@ -149,6 +151,8 @@ def plan_layers(tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Lay
     by_name = {tensor.name: tensor for tensor in tensors}
     ascending = sorted(tensors, key=lambda tensor: tensor.name)
     roles = assign_roles(ascending)
+    if config.get("tie_word_embeddings") is True:
+        roles = _free_tied_heads(roles, by_name)
     quantized = tuple(find_quantized(ascending))
     packed = packed_names(quantized)
     ordered = [name for name in order_tensors(by_name, config) if not roles[name].weight_name]
@@ -187,6 +191,24 @@ def tie_layer(plan: LayerPlan, name: str, tied_to: str) -> LayerPlan:
 def carry_layer(plan: LayerPlan, name: str, reason: Reason) -> LayerPlan:
     """Return the plan with the layer ``name`` carried verbatim for ``reason``."""
     return _replace_layer(plan, name, treatment=Treatment.CARRIED, why=str(reason))
+
+
+def _free_tied_heads(
+    roles: Mapping[str, TensorRole], by_name: Mapping[str, TensorInfo]
+) -> dict[str, TensorRole]:
+    """Part the bias from every linear layer that may repeat an embedding."""
+    tables = {
+        (by_name[name].shape, by_name[name].dtype)
+        for name, role in roles.items()
+        if role.role is Role.EMBEDDING
+    }
+    freed = dict(roles)
+    for name, role in roles.items():
+        is_table = (by_name[name].shape, by_name[name].dtype) in tables
+        if role.role is Role.LINEAR and role.bias_name and is_table and not role.transposed:
+            freed[name] = replace(role, bias_name="")
+            freed[role.bias_name] = replace(roles[role.bias_name], weight_name="")
+    return freed
 
 
 def _replace_layer(plan: LayerPlan, name: str, **changes: Any) -> LayerPlan:

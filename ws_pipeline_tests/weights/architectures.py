@@ -118,9 +118,11 @@ def _kind_of(module: nn.Module) -> str:
         return "ConvTranspose"
     if isinstance(module, nn.modules.conv._ConvNd):
         return f"Conv{len(module.kernel_size)}d"
+    if isinstance(module, nn.Embedding):
+        return "Embedding"
     if "norm" in type(module).__name__.lower():
         return "Norm"
-    return {nn.Linear: "Linear", nn.Embedding: "Embedding"}.get(type(module), "")
+    return "Linear" if type(module) is nn.Linear else ""
 
 
 ROLES_OF_KINDS: dict[str, set[str]] = {

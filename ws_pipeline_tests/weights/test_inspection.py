@@ -132,6 +132,13 @@ def test_equal_blocks_make_one_row_and_fit_the_terminal(tmp_path: Path, width: i
     assert "No oddities" not in text  # fresh norms are constant
 
 
+def test_heads_of_a_fused_projection_are_counted_where_the_config_says(tmp_path: Path) -> None:
+    layers = {layer["name"]: layer for layer in inspect_path(build("gpt2", tmp_path))["layers"]}
+    fused = layers["transformer.h.0.attn.c_attn.weight"]
+    assert (fused["num_heads"], fused["num_key_heads"], fused["head_size"]) == (2, 2, 8)
+    assert "num_heads" not in layers["transformer.wte.weight"]
+
+
 def test_the_numbers_that_differ_are_shown_once() -> None:
     assert name_group(["a.3.w1", "a.4.w1", "a.5.w1"]) == "a.{3-5}.w1"
     assert name_group(["h.0.w", "h.2.w"]) == "h.{0,2}.w"

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ws_pipeline.errors import WeightsError
+from ws_pipeline.tokens.shards import pack_path, unpack_path
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES
 from ws_pipeline.weights.header import TensorInfo
@@ -158,3 +159,28 @@ def test_copies_of_an_embedding_are_stored_once(tmp_path: Path) -> None:
         "other.weight": ("tokenised", ""),
         "lm_head.weight": ("excluded", "wte.weight"),
     }
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_a_tied_head_with_a_bias_is_stored_once_where_the_config_says_so(
+    tmp_path: Path, ties: bool
+) -> None:
+    table = np.arange(12, dtype=np.float32).reshape(4, 3)
+    path = write_model(
+        tmp_path / "model.safetensors",
+        {
+            "bert.embeddings.word_embeddings.weight": table,
+            "cls.predictions.decoder.weight": table,
+            "cls.predictions.decoder.bias": table[:, 0],
+        },
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"tie_word_embeddings": ties}))
+    plan, _ = plan_checkpoint(Checkpoint.open(tmp_path))
+    head = next(layer for layer in plan.layers if layer.name == "cls.predictions.decoder.weight")
+    assert (str(head.treatment), head.bias_name) == (
+        ("excluded", "") if ties else ("tokenised", "cls.predictions.decoder.bias")
+    )
+    assert str(plan.roles["cls.predictions.decoder.bias"].role) == "bias"
+    pack_path(path, tmp_path / "tokens")
+    unpack_path(tmp_path / "tokens", tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ws_pipeline.errors import RefusedError, WeightsError
 from ws_pipeline.tokens.shards import pack_path, unpack_path
 from ws_pipeline.weights.checkpoint import Checkpoint
+from ws_pipeline.weights.layers import plan_checkpoint
 from ws_pipeline.weights.plan import Treatment, plan_layers
 from ws_pipeline.weights.quantization import FORMATS, find_quantized, packed_names
 from ws_pipeline_tests.weights.safetensors_bytes import write_model
@@ -121,6 +122,8 @@ def test_a_packed_weight_is_known_carried_refused_and_restored(tmp_path: Path, l
         assert (layer.why, str(layer.role)) == ("quantized", "quantization") or not is_part
     with pytest.raises(WeightsError, match=f"packed by {method}; take the model that was"):
         plan.require_unpacked()
+    with pytest.raises(WeightsError, match="packed by"):
+        plan_checkpoint(checkpoint)
     pack_path(path, tmp_path / "tokens")
     unpack_path(tmp_path / "tokens", tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
