@@ -125,8 +125,8 @@ class TrainingLoop:
         num_steps = self.config.num_steps
         if self.patience.is_over:
             return True
+        self.throughput.start()  # waiting for data counts
         for batch in iterate_batches(self.train, self.progress.step, num_steps):
-            self.throughput.start()
             self._step(batch)
             step = self.progress.step
             stopping = self._is_stopping()
@@ -140,6 +140,7 @@ class TrainingLoop:
                 return True
             if stopping:
                 return False
+            self.throughput.start()
         return True
 
     def evaluate(self) -> dict[str, float]:
