@@ -23,11 +23,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ws_pipeline.backbone.batches import Batch
 from ws_pipeline.backbone.checkpoints import CheckpointFolder
-from ws_pipeline.backbone.history import series
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.loop import TrainingLoop
+from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.backbone.model import num_parameters
 from ws_pipeline.backbone.presets import PRESETS
 
@@ -37,39 +36,31 @@ TOLERANCE = 0.02
 """Relative, of losses over `NUM_CHECK_STEPS` steps in bf16, whose mantissa has 8 bits."""
 
 
-class SyntheticBatches:
-    """White weights: one batch, over and over; other processes hold other weights.
-
-    Args:
-        job: Its shapes.
-        rank: Which process this is.
-    """
-
-    def __init__(self, job: TrainJob, rank: int = 0) -> None:
-        batch = job.training.batch_size // job.num_processes
-        window = job.training.window_size
-        generator = torch.Generator().manual_seed(rank)
-        shape = (batch, window, job.backbone.token_size)
-        windows = {
-            "tokens": torch.randn(shape, generator=generator),
-            "mask": torch.ones(shape, dtype=torch.bool),
-            "positions": torch.arange(window)[None, :, None].expand(batch, window, 3),
-            "scale": torch.zeros(batch, window, 2),
-        }
-        self.batch: Batch = {name: tensor.contiguous().numpy() for name, tensor in windows.items()}
+class NoBatches:
+    """Nothing is read: windows are made here."""
 
     def __len__(self) -> int:
-        return 1_000_000
+        return 0
 
-    def __getitem__(self, step: int) -> Batch:
-        return self.batch
+
+def make_windows(job: TrainJob, device: torch.device, rank: int = 0) -> Windows:
+    """White weights without padding; other processes hold other ones."""
+    batch, window = job.training.batch_size // job.num_processes, job.training.window_size
+    shape = (batch, window, job.backbone.token_size)
+    tokens = torch.randn(shape, generator=torch.Generator().manual_seed(rank))
+    windows = Windows(
+        tokens=tokens,
+        mask=torch.ones(shape, dtype=torch.bool),
+        positions=torch.arange(window)[None, :, None].repeat(batch, 1, 3),
+        scale=torch.zeros(batch, window, 2),
+    )
+    return Windows(*(each.to(device) for each in windows))
 
 
 def make_job(preset_name: str, out_dir: str, *, num_steps: int, **training: Any) -> TrainJob:
     preset = PRESETS[preset_name]()
-    values = {"compile": False, "sharding": "none", "log_every": 1, **training}
+    values = {"compile": False, "sharding": "none", "num_steps": num_steps, **training}
     processes = values.pop("num_processes", 1)
-    quiet = {"evaluate_every": num_steps, "checkpoint_every": num_steps, "num_steps": num_steps}
     return TrainJob(
         recipe_name="benchmark",
         recipe_digest="0" * 64,
@@ -78,42 +69,51 @@ def make_job(preset_name: str, out_dir: str, *, num_steps: int, **training: Any)
         backbone=preset.backbone,
         loss=preset.loss,
         views=dataclasses.replace(preset.views, noise=0.0),
-        training=dataclasses.replace(preset.training, **quiet, **values),
+        training=dataclasses.replace(preset.training, **values),
         layout=preset.layout,
         out_dir=out_dir,
         num_processes=processes,
     )
 
 
-def make_loop(job: TrainJob, device: str) -> TrainingLoop:
+def make_loop(job: TrainJob, device: str) -> tuple[TrainingLoop, Windows]:
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-    return TrainingLoop(
+    loop = TrainingLoop(
         job,
         accelerator=accelerator,
-        train=SyntheticBatches(job, accelerator.process_index),
+        train=NoBatches(),
         val=[],
         checkpoints=CheckpointFolder(out_dir=Path(job.out_dir), job_digest=job.digest()),
     )
+    loop.model.train()
+    return loop, make_windows(job, loop.device, accelerator.process_index)
+
+
+def train_steps(job: TrainJob, device: str) -> list[float]:
+    """Total losses of some steps on the same windows, the mean over processes."""
+    loop, windows = make_loop(job, device)
+    for _ in range(NUM_CHECK_STEPS):
+        loop.train_on(windows)
+    rows = loop.accelerator.reduce(torch.stack(loop.progress.recent), reduction="mean")
+    return [float(value) for value in rows[:, 0]]
 
 
 def measure_speed(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Train the preset and say how fast; the trace is saved beside."""
     with tempfile.TemporaryDirectory() as root:
         job = make_job(arguments.preset, root, num_steps=10**6, compile=arguments.compile)
-        loop = make_loop(job, arguments.device)
-        loop.model.train()
-        batch = loop.train[0]
+        loop, windows = make_loop(job, arguments.device)
         for _ in range(NUM_WARMUPS):
-            loop._step(batch)
+            loop.train_on(windows)
         synchronize(arguments.device)
         began = time.perf_counter()
         for _ in range(arguments.steps):
-            loop._step(batch)
+            loop.train_on(windows)
         synchronize(arguments.device)
         seconds = time.perf_counter() - began
         with torch.profiler.profile() as profiler:
-            loop._step(batch)
-            loop._step(batch)
+            loop.train_on(windows)
+            loop.train_on(windows)
             synchronize(arguments.device)
         profiler.export_chrome_trace(str(folder / "trace.json"))
     tokens = arguments.steps * job.training.batch_size * job.training.window_size / seconds
@@ -149,10 +149,9 @@ def compare_compiled(device: str) -> dict[str, Any]:
     found = {}
     for name, compiled in (("eager", False), ("compiled", True)):
         with tempfile.TemporaryDirectory() as root:
-            job = make_job("tiny", root, num_steps=NUM_CHECK_STEPS, compile=compiled)
-            loop = make_loop(job, device)
-            loop.run()
-            found[name] = series(loop.history.points, "train/loss")[1]
+            found[name] = train_steps(
+                make_job("tiny", root, num_steps=20, compile=compiled), device
+            )
     return found | {"equal": close(found["eager"], found["compiled"])}
 
 
@@ -177,12 +176,11 @@ def compare_sharded(device: str) -> dict[str, Any]:
 
 def run_rank(sharding: str, device: str) -> None:
     """Be one of two processes; the main one prints its losses."""
-    root = tempfile.mkdtemp()
-    job = make_job("tiny", root, num_steps=NUM_CHECK_STEPS, sharding=sharding, num_processes=2)
-    loop = make_loop(job, device)
-    loop.run()
-    if loop.is_main:
-        print(json.dumps(series(loop.history.points, "train/loss")[1]))
+    with tempfile.TemporaryDirectory() as root:
+        job = make_job("tiny", root, num_steps=20, sharding=sharding, num_processes=2)
+        losses = train_steps(job, device)
+    if os.environ["RANK"] == "0":
+        print(json.dumps(losses))
 
 
 def close(first: list[float], second: list[float]) -> bool:

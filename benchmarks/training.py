@@ -31,10 +31,10 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
-from ws_pipeline.backbone.batches import Batch
 from ws_pipeline.backbone.checkpoints import CheckpointFolder
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.loop import TrainingLoop
+from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.backbone.model import num_parameters
 from ws_pipeline.backbone.presets import PRESETS
 from ws_pipeline.backbone.throughput import flops_per_token, measure_matmul_rate
@@ -43,27 +43,24 @@ CASES = ("torch fp32", "ours fp32", "ours best")
 NUM_WARMUPS = 1
 
 
-class SyntheticBatches:
-    """One batch of white weights over and over; nothing is read while the clock runs."""
-
-    def __init__(self, job: TrainJob) -> None:
-        batch, window = job.training.batch_size, job.training.window_size
-        generator = torch.Generator().manual_seed(0)
-        shape = (batch, window, job.backbone.token_size)
-        place = torch.arange(window)[None, :, None].expand(batch, window, 3)
-        windows = {
-            "tokens": torch.randn(shape, generator=generator),
-            "mask": torch.ones(shape, dtype=torch.bool),
-            "positions": place,
-            "scale": torch.zeros(batch, window, 2),
-        }
-        self.batch: Batch = {name: tensor.numpy() for name, tensor in windows.items()}
+class NoBatches:
+    """Nothing is read while the clock runs: windows are made here."""
 
     def __len__(self) -> int:
-        return 1_000_000
+        return 0
 
-    def __getitem__(self, step: int) -> Batch:
-        return self.batch
+
+def make_windows(job: TrainJob, device: torch.device) -> Windows:
+    """White weights without padding."""
+    batch, window = job.training.batch_size, job.training.window_size
+    shape = (batch, window, job.backbone.token_size)
+    windows = Windows(
+        tokens=torch.randn(shape, generator=torch.Generator().manual_seed(0)),
+        mask=torch.ones(shape, dtype=torch.bool),
+        positions=torch.arange(window)[None, :, None].repeat(batch, 1, 3),
+        scale=torch.zeros(batch, window, 2),
+    )
+    return Windows(*(each.to(device) for each in windows))
 
 
 class TorchEncoder(nn.Module):
@@ -132,7 +129,7 @@ def make_job(arguments: argparse.Namespace, out_dir: str, *, precision: str) -> 
 def build_torch_step(job: TrainJob, device: torch.device) -> Callable[[], None]:
     model = TorchEncoder(job).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=3e-9)
-    tokens = torch.from_numpy(SyntheticBatches(job)[0]["tokens"]).to(device)
+    tokens = make_windows(job, device).tokens
 
     def step() -> None:
         functional.mse_loss(model(tokens), tokens).backward()
@@ -147,7 +144,7 @@ def build_our_loop(job: TrainJob, *, cpu: bool) -> TrainingLoop:
     return TrainingLoop(
         job,
         accelerator=Accelerator(cpu=cpu, mixed_precision="no"),
-        train=SyntheticBatches(job),
+        train=NoBatches(),
         val=[],
         checkpoints=CheckpointFolder(out_dir=Path(job.out_dir), job_digest="benchmark"),
     )
@@ -188,8 +185,7 @@ def run_case(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
             loop = build_our_loop(job, cpu=device.type == "cpu")
             loop.model.train()
             precision, num_params = loop.precision, num_parameters(loop.backbone)
-            batch = loop.train[0]
-            step = functools.partial(loop._step, batch)
+            step = functools.partial(loop.train_on, make_windows(job, device))
         times = measure(step, arguments.steps, device)
         if arguments.profile and case == "ours best":
             save_profile(step, arguments.profile)

@@ -125,8 +125,8 @@ class TrainingLoop:
         num_steps = self.config.num_steps
         if self.patience.is_over:
             return True
+        self.throughput.start()  # waiting for data counts
         for batch in iterate_batches(self.train, self.progress.step, num_steps, device=self.device):
-            self.throughput.start()
             self._step(batch)
             step = self.progress.step
             stopping = self._is_stopping()
@@ -140,6 +140,7 @@ class TrainingLoop:
                 return True
             if stopping:
                 return False
+            self.throughput.start()
         return True
 
     def evaluate(self) -> dict[str, float]:
@@ -209,12 +210,11 @@ class TrainingLoop:
         self.progress.recent = list(rows)
         self.patience.best, self.patience.num_worse = values["best"], values["num_worse"]
 
-    def _step(self, batch: Batch) -> None:
-        """Do one optimiser step."""
+    def train_on(self, clean: Windows) -> None:
+        """Do one optimiser step on this process's share of a step's windows."""
         step, config = self.progress.step, self.config
         rank = self.accelerator.process_index
         generator = step_generator(config.seed, step, rank, device=self.device)
-        clean = to_windows(batch, self.device)
         clean = augment_windows(clean, self.job.views, generator=generator)
         views = make_views(clean, self.job.views, self.job.loss, generator=generator)
         counts = self._count(clean)
@@ -233,6 +233,9 @@ class TrainingLoop:
         row = (torch.stack(losses).sum(dim=0), whole(norm).double()[None])
         self.progress.recent.append(torch.cat(row))
         self.progress.step = step + 1
+
+    def _step(self, batch: Batch) -> None:
+        self.train_on(to_windows(batch, self.device))
         self.throughput.num_tokens += num_real_tokens(batch) * self.accelerator.num_processes
 
     def _accumulate(self, clean: Windows, views: Windows, counts: Counts, *, last: bool) -> Tensor:

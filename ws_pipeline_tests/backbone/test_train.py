@@ -152,6 +152,28 @@ def test_the_figures_look_at_small_models_first(tmp_path: Path, monkeypatch):
     assert within_budget(corpus)["num_params"].to_list() == [174, 174]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_a_trained_model_is_in_mlflow_with_its_figures_and_its_alias(job: TrainJob, tmp_path: Path):
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    result = run(replace(job, mlflow_tracking_uri=uri, mlflow_experiment="study"))
+    client = MlflowClient(tracking_uri=uri)
+    best = client.get_model_version_by_alias("study-backbone", "best")
+    assert best.run_id == result.mlflow_run_id
+    assert best.tags["model_sha256"] == result.model_sha256
+    assert best.tags["snapshot"] == job.snapshot
+    found = client.get_run(result.mlflow_run_id)
+    assert found.info.status == "FINISHED"
+    names = {"train/model_flops_utilization", "val/loss_reconstruction", "train/grad_norm"}
+    assert names <= found.data.metrics.keys()
+    files = {each.path for each in client.list_artifacts(result.mlflow_run_id, "model")}
+    assert {"model/model.safetensors", "model/config.json", "model/training.json"} <= files
+    figures = {each.path for each in client.list_artifacts(result.mlflow_run_id, "figures")}
+    assert len(figures) == 3
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
