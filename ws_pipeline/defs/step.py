@@ -17,7 +17,15 @@ from ws_pipeline.errors import Reason
 from ws_pipeline.hub.repo import TRANSIENT_REASONS, frame_digest
 from ws_pipeline.storage.tables import TableStore
 
-RETRYABLE = frozenset({Reason.UNREACHABLE, Reason.DOWNLOAD_FAILED, Reason.SHA256_MISMATCH})
+RETRYABLE = frozenset(
+    {
+        Reason.UNREACHABLE,
+        Reason.DOWNLOAD_FAILED,
+        Reason.SHA256_MISMATCH,
+        Reason.NO_SPACE,  # files whose tokens are stored make room meanwhile
+        Reason.MISSING_INPUT,
+    }
+)
 """Reasons that repetition may cure: a row with one makes its partition stale.
 
 Gated, private and disabled repos are asked again too whenever their family runs, but they are no

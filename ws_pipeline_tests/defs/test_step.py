@@ -49,6 +49,7 @@ def test_repos_that_are_asked_again_every_time_are_not_counted_as_work() -> None
 def test_only_a_failure_that_may_pass_makes_a_partition_stale() -> None:
     assert count_retryable(table(("a", "gated", False), ("b", "pickle_only", False))) == 0
     assert count_retryable(table(("a", "unreachable", False), ("b", "download_failed", False))) == 2
+    assert count_retryable(table(("a", "no_space", False), ("b", "missing_input", False))) == 2
 
 
 def test_reasons_are_counted_with_an_example() -> None:
