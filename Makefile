@@ -2,10 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 WS_HOME ?= .ws
+WORKERS ?= 2
 BIN := $(VENV)/bin
 export WS_HOME
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
+
+# Half of the time goes to waiting (fsync, servers, killed processes), so workers share cores well.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check format ui clean
@@ -30,10 +34,10 @@ ui: $(VENV)/.installed ## Dagster and MLflow on loopback, on what the demo made
 	$(BIN)/ws-pipeline --home $(WS_HOME) ui
 
 test: $(VENV)/.installed-dev ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-dev ## the tests, with the slow ones
-	$(BIN)/python -m pytest -m 'not network'
+	$(PYTEST) -m 'not network'
 
 check: $(VENV)/.installed-dev ## style, types, layering
 	$(BIN)/ruff format --check .

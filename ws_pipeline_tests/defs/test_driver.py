@@ -38,8 +38,11 @@ def crawls(home: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_hub_of_thousands_that_changes_is_followed_without_an_error(tmp_path: Path) -> None:
-    hub = SimulatedHub(3000, seed=5, num_families=3)
+def test_a_hub_of_thousands_that_changes_is_followed_without_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)  # private repos are listed too
+    hub = SimulatedHub(3000, seed=5, num_families=3, share_hostile=0.0)
     ledger = Ledger(store=Store.open(tmp_path / "store"))
     with serve(hub) as endpoint:
         first = operations.scan(tmp_path, endpoint=endpoint)

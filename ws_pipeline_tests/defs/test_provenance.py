@@ -77,7 +77,7 @@ def test_a_config_digest_follows_only_what_its_asset_reads() -> None:
     assert config_digest(SELECTION, "bert", policy="tiny") == config_digest(
         SELECTION, "bert", policy="small"
     )
-    assert config_digest(SPLITS, "", policy="tiny") != config_digest(SPLITS, "", policy="small")
+    assert config_digest(SPLITS, "", policy="tiny") != config_digest(SPLITS, "", policy="hub-small")
 
 
 def io_manager(store: Store) -> ParquetIOManager:

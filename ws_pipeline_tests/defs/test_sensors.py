@@ -20,6 +20,7 @@ from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.scan_edition import Edition, Segment
 from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.hub.scan_hubs import make_hub, serve
+from ws_pipeline_tests.hub.scripted_hub import TOKEN
 
 NOW = datetime(2026, 11, 20, 2, 17, tzinfo=UTC)
 
@@ -102,7 +103,8 @@ def test_a_tick_scans_as_long_as_it_may_and_the_next_goes_on(
     tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "SCAN_SECONDS", -1.0)
-    with serve(make_hub(2500, seed=3)) as endpoint:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)  # private repos are listed too
+    with serve(make_hub(2500, seed=3, share_hostile=0.0)) as endpoint:
         location = Location(tmp_path, endpoint, instance)
         resources = {name: location.resources[name] for name in ("hub", "store")}
         skipped = []

@@ -19,9 +19,9 @@ from ws_pipeline_tests.hub.scripted_hub import TOKEN, connect
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def make_hub(num_repos: int, *, seed: int) -> SimulatedHub:
+def make_hub(num_repos: int, *, seed: int, **options: Any) -> SimulatedHub:
     """A hub of few families: each costs a segment, and a segment costs an fsync."""
-    return SimulatedHub(num_repos, seed=seed, num_families=8)
+    return SimulatedHub(num_repos, seed=seed, **{"num_families": 8} | options)
 
 
 @contextlib.contextmanager
