@@ -30,7 +30,7 @@ from ws_pipeline_tests.hub.scan_hubs import (
     serve,
     stored,
 )
-from ws_pipeline_tests.hub.scripted_hub import ScriptedHub, connect, listing_row
+from ws_pipeline_tests.hub.scripted_hub import TOKEN, ScriptedHub, connect, listing_row
 
 
 @pytest.fixture
@@ -267,7 +267,8 @@ def test_a_scan_whose_process_died_is_taken_over_after_a_while(book: ScanBook) -
                     scan(endpoint, book, on_progress=_interrupt)
 
         options = {"page_size": 25, "on_progress": let_another_take_over_and_die}
-        result = follow_hub(connect(endpoint), book, now=START, sleep=waits.append, **options)
+        client = connect(endpoint, token=TOKEN)
+        result = follow_hub(client, book, now=START, sleep=waits.append, **options)
     assert sum(waits) >= PATIENCE_SECONDS
     assert (result.num_pages, result.num_listed) == (4, 100)
 
