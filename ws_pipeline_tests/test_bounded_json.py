@@ -72,10 +72,10 @@ def test_every_other_breach_is_named(text: str | bytes, message: str) -> None:
 
 @pytest.mark.parametrize("hostile", [b'"' + b'\\"' * 10**6, b"[" * 2 * 10**6, b'{"' * 10**6])
 def test_hostile_text_costs_no_more_than_its_length(hostile: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(BoundedJsonError):
         load(hostile, max_bytes=10**7)
-    assert time.monotonic() - started < 3.0
+    assert time.process_time() - started < 3.0
 
 
 @pytest.mark.parametrize("unit", [b'"",', b"[],", b"[", b"1,", b" ", b'{"":{"":"\\""}},'])
