@@ -82,7 +82,7 @@ def _cnn_fashion() -> ZooConfig:
             seeds=tuple(range(10)),
             num_epochs=8,
             rows_per_epoch=2_048,
-            eval_rows=2_000,
+            eval_rows=1_000,
             keep_epochs=tuple(range(1, 8)),
         )
         for activation in ("relu", "tanh", "gelu", "sigmoid")

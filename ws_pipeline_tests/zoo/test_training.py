@@ -73,6 +73,19 @@ def test_models_trained_together_equal_the_same_trained_alone(architecture: str)
         assert model.checkpoints[-1].metrics == pytest.approx(alone.checkpoints[-1].metrics)
 
 
+@pytest.mark.parametrize("architecture", ["cnn", "resnet18"])
+def test_large_images_go_model_by_model_and_change_nothing(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = make_plans(architecture)
+    dataset = load_dataset("digits")
+    as_groups = train_stack(plans, dataset, dtype=torch.float64)
+    monkeypatch.setattr("ws_pipeline.zoo.stack.LARGE_IMAGE_PIXELS", 1)
+    in_turn = train_stack(plans, dataset, dtype=torch.float64)
+    for one, other in zip(as_groups, in_turn, strict=True):
+        assert largest_difference(one, other) < 1e-9
+
+
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
 def test_in_single_precision_they_are_equal_to_a_ten_thousandth(architecture: str) -> None:
     plans = make_plans(architecture)
