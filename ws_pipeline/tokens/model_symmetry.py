@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.layer_values import ModelValues
 from ws_pipeline.tokens.manifests import read_token_layers
-from ws_pipeline.tokens.permuted_values import PermutedValues, StoredValues, permute_layers
+from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
 from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.weights.checkpoint import CONFIG_NAME, read_config
 from ws_pipeline.weights.plan import Layer
@@ -58,8 +59,8 @@ def read_model_symmetry(store: Store, manifest: str) -> ModelSymmetry:
 
 
 def draw_view(
-    values: StoredValues, model: ModelSymmetry, key: Sequence[int], *, dtypes: Sequence[str]
-) -> StoredValues:
+    values: ModelValues, model: ModelSymmetry, key: Sequence[int], *, dtypes: Sequence[str]
+) -> ModelValues:
     """Return the values of a randomly permuted copy of a model; the model's own without symmetry.
 
     Args:

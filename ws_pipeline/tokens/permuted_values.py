@@ -8,11 +8,12 @@ moves values within their layers only. Does I/O through the values it wraps.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ws_pipeline.tokens.layer_values import ModelValues
 from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES
 from ws_pipeline.weights.plan import Layer
@@ -22,14 +23,6 @@ from ws_pipeline.weights.symmetry.permutation import Permutation
 WHOLE_LAYER_FACTOR = 8
 """A layer with at most this many times the rows asked for is read as a whole: reads of single rows
 cost some microseconds each, a value less than a nanosecond."""
-
-
-@runtime_checkable
-class StoredValues(Protocol):
-    """The stored values of one model."""
-
-    def read_into(self, dtype: int, start: int, out: memoryview) -> None:
-        """Fill ``out`` with values of a dtype, by its number, from the ``start``-th on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +80,7 @@ class PermutedValues:
         layers: All its layers.
     """
 
-    def __init__(self, values: StoredValues, layers: Sequence[PermutedLayer]) -> None:
+    def __init__(self, values: ModelValues, layers: Sequence[PermutedLayer]) -> None:
         self._values = values
         self._layers: dict[int, list[PermutedLayer]] = {}
         for layer in sorted(layers, key=lambda layer: layer.offset):
@@ -99,7 +92,7 @@ class PermutedValues:
         }
 
     def read_into(self, dtype: int, start: int, out: memoryview) -> None:
-        """See :class:`StoredValues`."""
+        """See :class:`ModelValues`."""
         layers, offsets = self._layers[dtype], self._offsets[dtype]
         target = np.frombuffer(out, dtype=f"u{layers[0].item_bytes}")
         done = 0

@@ -63,7 +63,7 @@ def _add_label_noise(labels: Tensor, num_labels: int, plans: Sequence[ModelPlan]
     return noisy
 
 
-def _scale(inputs: Tensor, dtype: torch.dtype) -> Tensor:
+def scale_inputs(inputs: Tensor, dtype: torch.dtype) -> Tensor:
     """Images take the training's dtype, bytes in [0, 1]; character ids stay integers."""
     if inputs.dtype == torch.uint8:
         return inputs.to(dtype) / 255
@@ -111,7 +111,7 @@ class LabelledBatches:
             yield Batch(inputs=self._take(rows), labels=self._labels.gather(1, rows))
 
     def _take(self, rows: Tensor) -> Tensor:
-        return _scale(self._inputs[rows], self._dtype)
+        return scale_inputs(self._inputs[rows], self._dtype)
 
     def train_sample(self) -> list[Batch]:
         """Take the start of every model's own training subset, with the labels it was given."""
@@ -138,7 +138,7 @@ class LabelledBatches:
         pairs = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
         return [
             Batch(
-                inputs=_scale(part, self._dtype).expand(count, *part.shape),
+                inputs=scale_inputs(part, self._dtype).expand(count, *part.shape),
                 labels=own.expand(count, -1),
             )
             for part, own in pairs

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ws_pipeline.weights.symmetry.alignment import align_model
+from ws_pipeline.weights.symmetry.groups import Symmetry
 from ws_pipeline.weights.symmetry.permutation import permute_state
 from ws_pipeline.zoo.architectures import load_model, published_names, run_module
+from ws_pipeline.zoo.batches import scale_inputs
 from ws_pipeline.zoo.datasets.dataset import LabelledDataset
 from ws_pipeline.zoo.weights import Weights, average_weights, read_arrays, read_symmetry
 
@@ -68,9 +70,10 @@ class Evaluator:
         self.architecture = architecture
         self.module = load_model(repo)
         self._own = {name: own for own, name in published_names(self.module).items()}
-        self._inputs = torch.from_numpy(getattr(dataset, f"{split}_inputs"))
+        inputs = torch.from_numpy(getattr(dataset, f"{split}_inputs"))
+        self._inputs = scale_inputs(inputs, torch.float32)
         self._labels = torch.from_numpy(getattr(dataset, f"{split}_labels"))
-        self._train_inputs = torch.from_numpy(dataset.train_inputs)
+        self._train_inputs = scale_inputs(torch.from_numpy(dataset.train_inputs), torch.float32)
 
     @torch.no_grad()
     def score(self, weights: Weights, *, reestimate: bool = False) -> Score:
@@ -111,10 +114,9 @@ def interpolate_models(
         seed: Of the alignment's order.
     """
     first, last = read_arrays(one), read_arrays(other)
-    symmetry = read_symmetry(one, first)
+    symmetry = read_symmetry(one, first) if align else Symmetry()
     found = align_model(first, last, symmetry, generator=np.random.default_rng(seed))
-    if align:
-        last = permute_state(last, found.permutation)
+    last = permute_state(last, found.permutation)
     shares = np.linspace(0.0, 1.0, num_points)
     scores = [
         evaluator.score(
@@ -126,7 +128,7 @@ def interpolate_models(
         shares=tuple(shares.tolist()),
         losses=tuple(loss for loss, _ in scores),
         accuracies=tuple(accuracy for _, accuracy in scores),
-        distance=found.distance_after if align else found.distance_before,
+        distance=found.distance_after,
     )
 
 

@@ -4,7 +4,6 @@ Averages are taken in float64 and given back in the first model's dtypes; counte
 model's. Not here: evaluation (``interpolation``, ``soups``).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from ws_pipeline.errors import MissingInputError
+from ws_pipeline.weights.checkpoint import CONFIG_NAME, read_config
 from ws_pipeline.weights.symmetry.finding import find_symmetry
 from ws_pipeline.weights.symmetry.groups import Symmetry
 
@@ -35,7 +35,7 @@ def read_arrays(repo: Path) -> dict[str, NDArray[Any]]:
 
 def read_symmetry(repo: Path, weights: Weights) -> Symmetry:
     """Find what may be permuted in a repo's model."""
-    config = json.loads((repo / "config.json").read_text(encoding="utf-8"))
+    config = read_config(repo / CONFIG_NAME)
     return find_symmetry({name: array.shape for name, array in weights.items()}, config)
 
 
