@@ -69,7 +69,7 @@ def read_idx_pair(images: Path, labels: Path) -> Images:
     return _pair(inputs[:, None], read_idx(labels).ravel(), images)
 
 
-def read_cifar(paths: Sequence[Path], *, num_label_bytes: int) -> Images:
+def read_cifar(*paths: Path, num_label_bytes: int) -> Images:
     """Read CIFAR's binary version: rows of label bytes, the last one counts, and 3x32x32 pixels.
 
     Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".

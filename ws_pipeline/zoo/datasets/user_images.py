@@ -8,7 +8,7 @@ seed. Not here: the formats (``image_files``).
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,41 +30,21 @@ MAX_VAL_IMAGES = 5_000
 MAX_IMAGE_SIZE = 512
 FOLDER_NAME = re.compile(r"folder-(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)-(?P<size>[1-9][0-9]{0,3})")
 
-Reader = Callable[[Sequence[Path]], Images]
-
-
-def _read_idx(paths: Sequence[Path]) -> Images:
-    return read_idx_pair(paths[0], paths[1])
-
-
-def _read_cifar10(paths: Sequence[Path]) -> Images:
-    return read_cifar(paths, num_label_bytes=1)
-
-
-def _read_cifar100(paths: Sequence[Path]) -> Images:
-    return read_cifar(paths, num_label_bytes=2)
-
-
-def _read_svhn(paths: Sequence[Path]) -> Images:
-    return read_svhn(paths[0])
-
-
-def _read_stl10(paths: Sequence[Path]) -> Images:
-    return read_stl10(paths[0], paths[1])
-
+Reader = Callable[..., Images]
+"""Takes the files of one split."""
 
 _IDX_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _IDX_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _CIFAR10_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 
 USER_SETS: dict[str, tuple[Reader, tuple[str, ...], tuple[str, ...], int]] = {
-    "mnist": (_read_idx, _IDX_TRAIN, _IDX_TEST, 10),
-    "fashion-mnist": (_read_idx, _IDX_TRAIN, _IDX_TEST, 10),
-    "kmnist": (_read_idx, _IDX_TRAIN, _IDX_TEST, 10),
-    "cifar10": (_read_cifar10, _CIFAR10_TRAIN, ("test_batch.bin",), 10),
-    "cifar100": (_read_cifar100, ("train.bin",), ("test.bin",), 100),
-    "svhn": (_read_svhn, ("train_32x32.mat",), ("test_32x32.mat",), 10),
-    "stl10": (_read_stl10, ("train_X.bin", "train_y.bin"), ("test_X.bin", "test_y.bin"), 10),
+    "mnist": (read_idx_pair, _IDX_TRAIN, _IDX_TEST, 10),
+    "fashion-mnist": (read_idx_pair, _IDX_TRAIN, _IDX_TEST, 10),
+    "kmnist": (read_idx_pair, _IDX_TRAIN, _IDX_TEST, 10),
+    "cifar10": (partial(read_cifar, num_label_bytes=1), _CIFAR10_TRAIN, ("test_batch.bin",), 10),
+    "cifar100": (partial(read_cifar, num_label_bytes=2), ("train.bin",), ("test.bin",), 100),
+    "svhn": (read_svhn, ("train_32x32.mat",), ("test_32x32.mat",), 10),
+    "stl10": (read_stl10, ("train_X.bin", "train_y.bin"), ("test_X.bin", "test_y.bin"), 10),
 }
 """Reader, files of the training and of the test set, and number of labels of each data set."""
 
@@ -82,8 +62,8 @@ def load_user_images(name: str, folder: Path) -> LabelledDataset:
         train, test, num_labels = _read_folder(folder / match["name"], int(match["size"]))
     else:
         reader, train_files, test_files, num_labels = USER_SETS[name]
-        train = reader(_find(folder / name, train_files))
-        test = reader(_find(folder / name, test_files))
+        train = reader(*_find(folder / name, train_files))
+        test = reader(*_find(folder / name, test_files))
     highest = max(train.labels.max(), test.labels.max())
     if highest >= num_labels:
         raise ConfigError(f"{name!r} must have labels below {num_labels}, it has {highest}.")
