@@ -1,0 +1,115 @@
+"""What a reader of the tutorial and the guides does, and what they then see in a browser."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from ws_pipeline_tests.docs.browser import (
+    CHROMIUM,
+    DESKTOP,
+    PHONE,
+    compare_url,
+    open_browser,
+    open_page,
+    serve_ui,
+)
+from ws_pipeline_tests.docs.pages import PAGES, ROOT, read_blocks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="this machine has no Chromium")
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of somebody who ran every marked block of every page, one after the other."""
+    folder = tmp_path_factory.mktemp("reader")
+    binaries = tmp_path_factory.mktemp("bin")
+    script = binaries / "ws-pipeline"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ws_pipeline.cli "$@"\n')
+    script.chmod(0o755)
+    paths = os.pathsep.join((str(binaries), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT)}
+    for page in PAGES:
+        blocks = read_blocks(page)
+        shell = "set -eu\n" + "\n".join(b.text for b in blocks if b.language == "bash")
+        python = "\n".join(b.text for b in blocks if b.language == "python")
+        assert len(shell) > 10, f"{page} has nothing to run"
+        for command in (["sh", "-c", shell], [sys.executable, "-c", python]):
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{page}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def ui(reader: Path) -> Iterator[tuple[str, str]]:
+    with serve_ui(reader / ".ws") as urls:
+        yield urls
+
+
+def test_the_pages_run_as_they_stand(reader: Path) -> None:
+    assert (reader / "vectors.parquet").is_file()
+    assert (reader / ".ws" / "report" / "report.html").is_file()
+
+
+@needs_chromium
+def test_the_asset_graph_shows_every_group(ui: tuple[str, str], browser: Browser) -> None:
+    with open_page(browser, f"{ui[0]}/asset-groups") as page:
+        for group in ("zoo", "hub", "weights", "tokens", "corpus", "backbone", "evaluation"):
+            expect(page.get_by_text(group, exact=True).first).to_be_visible()
+
+
+@needs_chromium
+def test_families_are_the_partitions_of_an_asset(ui: tuple[str, str], browser: Browser) -> None:
+    with open_page(browser, f"{ui[0]}/assets/tokens/shards?view=partitions") as page:
+        expect(page.get_by_text("Materialized (2)")).to_be_visible()
+        for family in ("mlp", "cnn"):
+            expect(page.get_by_text(family, exact=True).first).to_be_visible()
+
+
+@needs_chromium
+def test_a_launched_run_says_what_it_did(ui: tuple[str, str], browser: Browser) -> None:
+    with open_page(browser, f"{ui[0]}/runs") as page:
+        page.get_by_role("link", name="train_backbone").first.wait_for()
+        expect(page.get_by_text("Success").first).to_be_visible()
+        expect(page.get_by_text("Failure")).to_have_count(0)
+
+
+@needs_chromium
+def test_trainings_stand_side_by_side_in_mlflow(
+    ui: tuple[str, str], browser: Browser, reader: Path
+) -> None:
+    with open_page(browser, compare_url(ui[1], reader / ".ws")) as page:
+        expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
+        expect(page.get_by_text("training.num_steps").first).to_be_visible()
+
+
+@needs_chromium
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_report_fits_the_screen_and_needs_no_network(
+    reader: Path, browser: Browser, size: tuple[int, int]
+) -> None:
+    report = reader / ".ws" / "report" / "report.html"
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    errors: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    expect(page.get_by_role("heading").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert errors == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    page.close()
