@@ -20,6 +20,9 @@ PositionCode = Literal["learned", "summed", "banded"]
 Layout = Literal["dense", "sliced"]
 """How a layer is cut into tokens; see ``tokens.layout``."""
 
+Initialization = Literal["projection", "uniform"]
+"""A fresh network that projects tokens orthogonally (ours), or torch's own uniform draws."""
+
 Precision = Literal["auto", "fp32", "bf16"]
 """``auto`` takes bf16 where the device has the instructions."""
 
@@ -61,6 +64,7 @@ class BackboneConfig:
         normalization: What the encoder sees tokens normalised by; the paper's is `none`.
         layout: The token layout that the backbone is trained on.
         use_scale: Whether the encoder sees what the normalisation removed, and gives it back.
+        initialization: What a fresh network is; `uniform` is what the papers' code gets from torch.
         max_positions: Rows of the tables of the `learned` code; unused by the others.
         window_size: Tokens of the windows that it was trained on; the trainer fills it in, so that
             a saved backbone knows. 0 before training.
@@ -76,6 +80,7 @@ class BackboneConfig:
     normalization: Normalization = "layer"
     layout: Layout = "dense"
     use_scale: bool = True
+    initialization: Initialization = "projection"
     max_positions: int = 16_384
     window_size: int = 0
 
@@ -96,6 +101,7 @@ class BackboneConfig:
         check_choice(self, "position_code", get_args(PositionCode))
         check_choice(self, "normalization", get_args(Normalization))
         check_choice(self, "layout", get_args(Layout))
+        check_choice(self, "initialization", get_args(Initialization))
         if self.width % (2 * self.num_heads):
             raise ConfigError(
                 "BackboneConfig: width must be a multiple of 2 * num_heads = "

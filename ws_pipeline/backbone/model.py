@@ -67,7 +67,10 @@ class Backbone(
         self.config = config
         with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator
             self._build(config)
-        self._initialize(generator or torch.Generator().manual_seed(0))
+        generator = generator or torch.Generator().manual_seed(0)
+        self._initialize(generator)
+        if config.initialization == "uniform":
+            self._draw_uniform(generator)
 
     def _build(self, config: BackboneConfig) -> None:
         width, features = config.width, NUM_SCALE_FEATURES
@@ -116,6 +119,19 @@ class Backbone(
             if isinstance(module, nn.Linear):
                 std = module.in_features**-0.5
                 nn.init.normal_(module.weight, std=std, generator=generator)
+
+    @torch.no_grad()
+    def _draw_uniform(self, generator: torch.Generator) -> None:
+        """Start as the papers' code does: torch's draws in all layers, position codes in full.
+
+        Source: `nn.Linear.reset_parameters`, uniform within 1 / sqrt(fan_in).
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                for parameter in module.parameters():
+                    bound = module.in_features**-0.5
+                    nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        self.position_gain.fill_(1.0)
 
     def forward(
         self, tokens: Tensor, mask: Tensor, positions: Tensor, scale: Tensor

@@ -14,8 +14,12 @@ from ws_pipeline.tokens.layout import TokenLayout
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """A network, what it minimises, what it sees, and the optimiser's path."""
+    """A network, what it minimises, what it sees, and the optimiser's path.
 
+    `description` is one sentence for people, with the expected cost; recipes show it.
+    """
+
+    description: str
     layout: TokenLayout
     backbone: BackboneConfig
     loss: LossConfig
@@ -35,6 +39,7 @@ def tiny() -> Preset:
     mixtures 0.563, 0.8 M with them 0.495. 66 CPU-seconds for 800 steps on a Zen 4 core in bf16.
     """
     return Preset(
+        description="Demo and tests: 0.4 M parameters, one to two minutes on two CPU cores.",
         layout=TokenLayout(token_size=64),
         backbone=BackboneConfig(
             token_size=64,
@@ -61,9 +66,12 @@ def tiny() -> Preset:
 def small() -> Preset:
     """21 M parameters: a zoo of some 10^8 weights, one GPU for minutes or a CPU for a day.
 
-    Not trained yet: 20,000 steps of 8,192 tokens at 0.13 GFLOP are 2.1e16 FLOP, by arithmetic.
+    Expected cost, by arithmetic and not yet measured: 20,000 steps of 8,192 tokens at 0.13 GFLOP
+    are 2.1e16 FLOP, two minutes of an H100 at 200 TFLOP/s or a day of two Zen 4 cores at 250
+    GFLOP/s.
     """
     return Preset(
+        description="21 M parameters for a zoo of some 10^8 weights: minutes on a GPU.",
         layout=TokenLayout(token_size=128),
         backbone=BackboneConfig(
             token_size=128,
@@ -92,41 +100,68 @@ def sane_cnn() -> Preset:
 
     Sliced tokens of 289 (one row of a 32-channel 3x3 convolution with its bias), learned positions,
     NT-Xent at 0.05. What SANE takes from its whole zoo, mean and variance of each layer, is taken
-    from the model's own layer here.
+    from the model's own layer here. Expected cost, by arithmetic: 50,000 steps of 2 views of 2,048
+    tokens at 1.2 GFLOP are 2.5e17 FLOP, 20 minutes of an H100 at 200 TFLOP/s.
     """
-    return _sane(width=1024, num_heads=8, window_size=64, max_positions=256)
+    return _sane(
+        description="SANE's backbone for small CNNs: 203 M parameters, under an hour on a GPU.",
+        width=1024,
+        num_heads=8,
+        window_size=64,
+        max_positions=256,
+    )
 
 
 def sane_resnet18() -> Preset:
     """SANE's ResNet-18 backbone: d 2048, 8 + 8 layers, 16 heads, window 256; 1.02 G parameters.
 
     806 M of them are transformer and 212 M the position tables, which a ResNet-18 of 51,000
-    sliced tokens needs.
+    sliced tokens needs. Expected cost, by arithmetic: 50,000 steps of 2 views of 8,192 tokens at 5
+    GFLOP are 4e18 FLOP, 6 hours of an H100 at 200 TFLOP/s.
     """
-    return _sane(width=2048, num_heads=16, window_size=256, max_positions=51_200)
+    return _sane(
+        description="SANE's backbone for ResNet-18: 1.02 G parameters, hours on one 80 GB GPU.",
+        width=2048,
+        num_heads=16,
+        window_size=256,
+        max_positions=51_200,
+    )
 
 
 def hub_small() -> Preset:
     """The hub paper's Small backbone, 456 M parameters (arXiv 2510.02096), with our codes.
 
-    2.8 GFLOP for a token and a view, forward and backward.
+    Expected cost, by arithmetic: 200,000 steps of 2 views of 16,384 tokens at 2.8 GFLOP are 1.8e19
+    FLOP, a day of an H100 at 200 TFLOP/s.
     """
-    return _hub(width=1536, num_layers=8, num_heads=16)
+    return _hub(
+        description="The hub paper's Small backbone: 456 M parameters, a day on one 80 GB GPU.",
+        width=1536,
+        num_layers=8,
+        num_heads=16,
+    )
 
 
 def hub_large() -> Preset:
     """Of the hub paper's Large size, 908 M parameters; weights and optimiser state are sharded.
 
     5.5 GFLOP for a token and a view. Its state takes 14.5 GB in float32, gradients included,
-    divided by the number of processes. The paper does not state the shape.
+    divided by the number of processes. The paper does not state the shape. Expected cost, by
+    arithmetic: 3.6e19 FLOP are 25 hours of two H100 at 200 TFLOP/s each.
     """
-    preset = _hub(width=2048, num_layers=9, num_heads=16)
+    preset = _hub(
+        description="The hub paper's Large size: 908 M parameters, a day on two GPUs.",
+        width=2048,
+        num_layers=9,
+        num_heads=16,
+    )
     return replace(preset, training=replace(preset.training, sharding="fsdp2", compile=True))
 
 
-def _hub(*, width: int, num_layers: int, num_heads: int) -> Preset:
+def _hub(*, description: str, width: int, num_layers: int, num_heads: int) -> Preset:
     """What the sizes of the hub paper have in common."""
     return Preset(
+        description=description,
         layout=TokenLayout(token_size=230),
         backbone=BackboneConfig(
             token_size=230,
@@ -150,9 +185,12 @@ def _hub(*, width: int, num_layers: int, num_heads: int) -> Preset:
     )
 
 
-def _sane(*, width: int, num_heads: int, window_size: int, max_positions: int) -> Preset:
+def _sane(
+    *, description: str, width: int, num_heads: int, window_size: int, max_positions: int
+) -> Preset:
     """What SANE's two configurations have in common."""
     return Preset(
+        description=description,
         layout=TokenLayout(kind="sliced", token_size=289),
         backbone=BackboneConfig(
             token_size=289,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ws_pipeline.cli import doctor, hub, lineage, services, weights, zoo
+from ws_pipeline.cli import doctor, hub, lineage, services, study, weights, zoo
 from ws_pipeline.cli.arguments import HomeOption, set_global_home, show_examples, unwrap
 from ws_pipeline.cli.console import print_error
 from ws_pipeline.errors import Reason, WsPipelineError
@@ -62,7 +62,7 @@ def start(
     set_global_home(home)
 
 
-for part in (lineage, hub, weights, zoo, services, doctor):
+for part in (lineage, hub, weights, zoo, study, services, doctor):
     part.register(app)
 
 

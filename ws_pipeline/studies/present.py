@@ -1,0 +1,118 @@
+"""A study's table and figure: Markdown, Parquet and SVG in one folder. Does I/O in `write_study`.
+
+What it is: one row per variant with its factors, cost and numbers; a dot with its interval for
+each. What it is not: the numbers (``summary``).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ws_pipeline.evaluation.results import SLICE_ALL
+from ws_pipeline.studies.bench import TARGET, CellTables
+from ws_pipeline.studies.study import Study
+from ws_pipeline.studies.summary import R2, RELATIVE_ERROR
+
+ROW_INCHES = 0.22
+"""Height of a variant in the figure."""
+
+COSTS = ("num_params", "num_train_models", "num_train_weights", "latents_per_weight", "cpu_seconds")
+"""Of a cell's record; the table shows the mean over seeds."""
+
+
+def study_table(
+    study: Study, results: pl.DataFrame, cells: Mapping[str, Sequence[CellTables]]
+) -> pl.DataFrame:
+    """Return one row per variant that has a cell: factors, costs, numbers with intervals."""
+    factors = sorted({name for variant in study.variants for name in variant.factors})
+    rows: list[dict[str, Any]] = []
+    for variant in study.variants:
+        done = cells.get(variant.name, ())
+        if not done:
+            continue
+        row: dict[str, Any] = {"variant": variant.name, "seeds": len(done)}
+        row |= {name: variant.factors.get(name, "") for name in factors}
+        records = pl.concat([cell.record for cell in done])
+        row |= {name: float(np.mean(records[name].to_numpy())) for name in COSTS}
+        rows.append(row | _numbers(results.filter(pl.col("features") == variant.name)))
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _numbers(results: pl.DataFrame) -> dict[str, float | None]:
+    """Return value, low and high of each slice and metric, by column name."""
+    columns: dict[str, float | None] = {}
+    for row in results.iter_rows(named=True):
+        what = "error" if row["metric"] == RELATIVE_ERROR else f"{row['target']} R2"
+        name = what if row["slice"] == SLICE_ALL else f"{what} {row['slice']}"
+        columns |= {name: row["value"], f"{name} low": row["low"], f"{name} high": row["high"]}
+    return columns
+
+
+def write_study(folder: Path, study: Study, results: pl.DataFrame, table: pl.DataFrame) -> None:
+    """Write ``results.parquet``, ``table.parquet``, ``table.md`` and ``figure.svg``."""
+    results.write_parquet(folder / "results.parquet")
+    table.write_parquet(folder / "table.parquet")
+    text = f"# {study.question}\n\n{markdown(table)}\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    draw_study(study, results).savefig(folder / "figure.svg", metadata={"Date": None})
+
+
+def markdown(table: pl.DataFrame) -> str:
+    """Return the table with each interval behind its number; a column of blanks is left out."""
+    ends = {f"{name} {end}" for name in table.columns for end in ("low", "high")}
+    names = [name for name in table.columns if name not in ends and not _is_blank(table[name])]
+    lines = [names, ["---"] * len(names)]
+    lines += [[_cell(row, name) for name in names] for row in table.iter_rows(named=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _is_blank(column: pl.Series) -> bool:
+    return column.null_count() == len(column) or set(column.to_list()) == {""}
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    value, low, high = row[name], row.get(f"{name} low"), row.get(f"{name} high")
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def draw_study(study: Study, results: pl.DataFrame) -> Any:
+    """Draw error and probe of every variant, a dot with its interval, in the study's order."""
+    from matplotlib.figure import Figure
+
+    panels = [
+        (RELATIVE_ERROR, "relative error of a layer (median)"),
+        (R2, f"R² of {TARGET} from the embedding"),
+    ]
+    rows = results.filter(pl.col("slice") == SLICE_ALL)
+    shown = set(rows["features"])
+    names = [variant.name for variant in study.variants if variant.name in shown]
+    height = 1.2 + ROW_INCHES * max(len(names), 1)
+    figure = Figure(figsize=(9.0, height), layout="constrained")
+    figure.suptitle(study.question, fontsize="medium")
+    for axes, (metric, label) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+        part = {
+            row["features"]: row for row in rows.iter_rows(named=True) if row["metric"] == metric
+        }
+        for place, name in enumerate(names):
+            row = part.get(name)
+            if row is None or row["value"] is None:
+                continue
+            colour = "tab:orange" if name == study.baseline else "tab:blue"
+            if row["low"] is not None:
+                axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.0)
+            axes.plot(row["value"], place, "o", color=colour, markersize=4)
+        axes.set_xlabel(label)
+        axes.set_yticks(range(len(names)), names, fontsize="x-small")
+        axes.grid(axis="x", color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()
+    return figure
