@@ -96,18 +96,23 @@ class Cnn(nn.Module):
         pools: Sequence[int] = (1, 3),
     ) -> None:
         super().__init__()
-        self.config = {
+        self.config: dict[str, object] = {
             "image_size": image_size,
-            "num_channels": num_channels,
             "channels": list(channels),
-            "kernel_sizes": list(kernel_sizes),
-            "padding": padding,
-            "pools": list(pools),
             "hidden_size": hidden_size,
             "num_labels": num_labels,
             "activation": activation,
             "batch_norm": batch_norm,
         }
+        # Arguments that came later stand in config.json only where they say something: the files
+        # of the zoos of before stay the same byte by byte.
+        later: dict[str, tuple[object, object]] = {
+            "num_channels": (num_channels, 1),
+            "kernel_sizes": (list(kernel_sizes), [3, 3, 3]),
+            "padding": (padding, 1),
+            "pools": (list(pools), [1, 3]),
+        }
+        self.config |= {name: value for name, (value, default) in later.items() if value != default}
         self.pools = tuple(pools)
         # BatchNorm takes a bias away again: its gradient is rounding noise, which Adam blows up.
         bias = not batch_norm

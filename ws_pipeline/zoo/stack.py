@@ -22,7 +22,8 @@ from ws_pipeline.zoo.batches import IGNORED_LABEL
 LARGE_IMAGE_PIXELS = 400
 """From here on a convolution is bound by arithmetic, and one over the models' groups takes 1.6 to
 1.9 times as long as one model after the other (28x28, 2,464 parameters, one Zen 4 core); at 8x8 it
-takes a quarter."""
+takes a quarter. One by one, without ``vmap``, activations can lie channels last, where max pooling
+takes a quarter of its time (32 images of 24x24x8 forward and back: 0.24 ms against 1.0)."""
 
 State = dict[str, Tensor]
 """A module's parameters and persistent buffers by name."""
@@ -100,10 +101,28 @@ class Stack:
         }
         buffers = {**self.buffers, **(masks or {})}
         buffers = {f"module.{name}": buffer for name, buffer in buffers.items()}
-        is_large = self._convolves and inputs[0, 0].numel() >= LARGE_IMAGE_PIXELS
-        run = vmap(self._run_one, randomness="error", chunk_size=1 if is_large else None)
-        logits: Tensor = run(parameters, buffers, inputs)
+        if self._convolves and inputs[0, 0].numel() >= LARGE_IMAGE_PIXELS:
+            return self._run_in_turn(parameters, buffers, inputs)
+        logits: Tensor = vmap(self._run_one, randomness="error")(parameters, buffers, inputs)
         return logits
+
+    def _run_in_turn(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor
+    ) -> Tensor:
+        """Run one model after the other, activations channels last."""
+        rows = inputs.flatten(0, 1)
+        # A copy into fresh memory: one channel alone counts as channels last whatever its strides.
+        laid_out = torch.empty_like(rows, memory_format=torch.channels_last).copy_(rows)
+        own_parameters = {name: part.unbind() for name, part in parameters.items()}
+        logits = [
+            self._run_one(
+                {name: parts[index] for name, parts in own_parameters.items()},
+                {name: buffer[index] for name, buffer in buffers.items()},
+                own_rows,
+            )
+            for index, own_rows in enumerate(laid_out.view(inputs.shape))
+        ]
+        return torch.stack(logits)
 
     def _run_one(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor

@@ -156,3 +156,15 @@ def test_the_published_cnns_have_their_published_sizes(
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"must hold a config\.json"):
         load_model(tmp_path)
+
+
+def test_a_cnn_of_the_first_zoos_has_the_config_json_that_it_had_then() -> None:
+    """Published files stay as they are, and a new argument is said where it counts."""
+    common = {"channels": (4, 6, 8), "hidden_size": 16, "num_labels": 10, "activation": "relu"}
+    first = Cnn(image_size=8, batch_norm=True, **common)
+    assert set(first.config) == {
+        "image_size", "channels", "hidden_size", "num_labels", "activation", "batch_norm",
+    }  # fmt: skip
+    later = Cnn(image_size=8, batch_norm=True, num_channels=3, pools=(1,), **common)
+    assert later.config == {**first.config, "num_channels": 3, "pools": [1]}
+    assert Cnn(**later.config).fc1.in_features == later.fc1.in_features == 8 * 4 * 4
