@@ -36,7 +36,7 @@ _LAYERS = dg.AssetIn(LAYERS, partition_mapping=dg.AllPartitionMapping())
     group_name="evaluation",
     kinds={"numpy", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="2",
+    code_version="3",
 )
 def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
@@ -46,11 +46,12 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     home: HomeResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[Any]:
-    """Ridge probes for accuracy and generalisation gap on lineages that were never trained on.
+    """Probes for accuracy, gap, epoch and learning rate on lineages that were never trained on.
 
-    Beside the backbone: s(W), hyper-parameters only, the family's name, the mean, the untrained
-    backbone. Every number has a bootstrap interval over lineages.
+    Beside the backbone: s(W), spectra, hyper-parameters only, the family's name, the mean, the
+    untrained backbone. Every number has a bootstrap interval over lineages.
     """
+    from ws_pipeline.evaluation.model_weights import layer_reader
     from ws_pipeline.evaluation.properties import evaluate_properties
 
     step = Step.begin(context)
@@ -63,6 +64,7 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         recipe=chosen.name,
         config=chosen.evaluation,
         training_seed=chosen.training.seed,
+        read_layers=layer_reader(opened),
     )
     for name in ("predictions", "probes", "missing"):
         opened.tables.write(f"evaluation/properties_{name}/{chosen.name}", getattr(done, name))
@@ -168,7 +170,7 @@ def reconstruction(
 def representations(embeddings: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The embeddings asset's table by representation, as evaluations take it."""
     return {
-        str(key): part.select("hub_id", "embedding")
+        str(key): part.select("hub_id", "embedding", "layers")
         for (key,), part in embeddings.group_by("representation", maintain_order=True)
     }
 
