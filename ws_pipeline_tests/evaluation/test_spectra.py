@@ -31,7 +31,9 @@ def test_singular_values_and_ranks_are_numpys():
     assert found["log_largest"] == pytest.approx(np.log(singular[0]))
     assert found["half"] == pytest.approx(np.median(singular) / singular[0])
     assert found["stable_rank"] == pytest.approx((singular**2).sum() / singular[0] ** 2 / 9)
-    assert named(np.outer(np.arange(1, 5), np.arange(1, 8)))["entropy_rank"] == pytest.approx(1 / 4)
+    assert named(np.outer(np.arange(1.0, 5), np.arange(1.0, 8)))["entropy_rank"] == pytest.approx(
+        1 / 4
+    )
 
 
 def test_scale_moves_only_the_two_logarithms():
