@@ -46,11 +46,21 @@ TARGET_LABELS = {
     "child": "a child",
     "lineage": "a relative of its lineage",
     "family": "a member of its family",
+    "dataset": "a model of the same data set",
     "lineage_in_family": "a relative among its own family",
+    "edges": "lineage edges",
     "weights": "weights",
 }
 
-METRIC_LABELS = {"r2": "R²", "kendall_tau": "Kendall's τ", "relative_error": "relative error"}
+METRIC_LABELS = {
+    "r2": "R²",
+    "kendall_tau": "Kendall's τ",
+    "relative_error": "relative error",
+    "map": "mAP",
+    "edge_f1": "F1 over edges",
+    "direction": "share of directions",
+    "drift": "drift",
+}
 
 LOWER_IS_BETTER = frozenset({"relative_error"})
 

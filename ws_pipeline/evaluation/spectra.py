@@ -109,7 +109,10 @@ def spectral_features(corpus: pl.DataFrame, read_layers: ReadLayers) -> FeatureT
 
 def flat_weights(corpus: pl.DataFrame, read_layers: ReadLayers) -> FeatureTable | None:
     """Return all weights of models of equal shapes; None for others or beyond `MAX_FLAT`."""
-    plans = corpus.select(pl.col("layers").list.eval(pl.element().struct.field("name", "rows")))
+    plan = (pl.element().struct.field(name) for name in ("name", "rows", "cols"))
+    plans = corpus.select(
+        pl.col("layers").list.eval(pl.concat_str(plan, separator=" ")).alias("plan")
+    )
     num_params = corpus["num_values"].unique()
     if not len(corpus) or plans.n_unique() > 1 or len(num_params) > 1 or num_params[0] > MAX_FLAT:
         return None

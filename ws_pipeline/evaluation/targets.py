@@ -164,6 +164,17 @@ def read_factors(
     return [(name, number, text) for name, (number, text) in factors.items()]
 
 
+def read_dataset(text: str | None) -> str:
+    """Return the data set of a card: its generating factor, else the first of ``datasets``."""
+    card = parse_card(text) or {}
+    factors = card.get("generating_factors")
+    listed = card.get("datasets")
+    name = factors.get("dataset") if isinstance(factors, dict) else None
+    if name is None and isinstance(listed, list) and listed:
+        name = listed[0]
+    return name[:MAX_TEXT_CHARS] if isinstance(name, str) else ""
+
+
 def factor_values(corpus: pl.DataFrame, factors: pl.DataFrame, name: str) -> pl.DataFrame:
     """Return ``number`` and ``text`` of one factor, in the corpus' order, null where unknown."""
     own = factors.filter(pl.col("name") == name).unique("hub_id", keep="first")

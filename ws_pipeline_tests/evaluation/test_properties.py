@@ -146,7 +146,8 @@ def with_layers(population) -> dict[str, pl.DataFrame]:
     return {"backbone": frame.with_columns(layers=pl.Series(vectors))}
 
 
-def test_trees_and_attention_read_what_ridge_reads(population):
+def test_trees_and_attention_read_what_ridge_reads():
+    population = create_population(num_lineages=64, models_per_lineage=2)
     config = replace(
         FAST, targets=("accuracy",), probes=("ridge", "boosted", "attention"), num_bootstrap=50
     )
