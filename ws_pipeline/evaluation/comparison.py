@@ -12,13 +12,25 @@ from numpy.typing import NDArray
 
 from ws_pipeline.evaluation.bootstrap import FloatArray, draw_lineage_counts, with_interval
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.features import CONTROLS, STATISTICS
+from ws_pipeline.evaluation.features import (
+    BOOSTED,
+    CONTROLS,
+    HYPER_PARAMETERS,
+    STATISTICS,
+)
 from ws_pipeline.evaluation.results import (
     DIFFERENCE_SUFFIX,
     NOT_MEASURED,
     ResultContext,
     Score,
     join_pair,
+)
+
+_PROBED_CONTROLS = (
+    HYPER_PARAMETERS,
+    STATISTICS,
+    HYPER_PARAMETERS + BOOSTED,
+    STATISTICS + BOOSTED,
 )
 
 
@@ -38,14 +50,22 @@ def draw_counts(lineages: Sequence[str], config: EvaluationConfig) -> FloatArray
 
 
 def compared_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return each representation with each control; joined with s(W), with s(W) alone."""
+    """Return each representation with each control.
+
+    Joined with s(W), a representation meets s(W) alone; read by another probe than ridge, it meets
+    s(W) and the hyper-parameters, by ridge and by boosted trees.
+    """
     names = tuple(names)
     pairs: list[tuple[str, str]] = []
     for name in names:
+        if name in CONTROLS:
+            continue
+        controls: tuple[str, ...] = CONTROLS
         if name.endswith(f"+{STATISTICS}"):
-            pairs.append((name, STATISTICS))
-        elif name not in CONTROLS:
-            pairs.extend((name, control) for control in CONTROLS if control in names)
+            controls = (STATISTICS,)
+        elif "@" in name:
+            controls = _PROBED_CONTROLS
+        pairs.extend((name, control) for control in controls if control in names)
     return pairs
 
 

@@ -10,13 +10,20 @@ MAX_BOOTSTRAP = 100_000
 MAX_RECALL_K = 1_000
 """Longest list of neighbours that a recall may ask for."""
 
+PROBES = ("ridge", "boosted", "attention")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationConfig:
     """The evaluations of one recipe.
 
     Attributes:
-        targets: Properties to predict, by their name in a card's model-index.
+        targets: Properties to predict, by their name in a card's model-index, or, after
+            ``factor:``, in its generating factors.
+        probes: How features are read: ``ridge`` always, ``boosted`` trees and ``attention`` over
+            layer vectors over all families.
+        held_out: Probes are fitted without one value of these and scored on it, value by value:
+            ``family`` or a generating factor.
         lambdas: Ridge penalties to choose from, on features standardised over the training split.
         num_bootstrap: Resamples behind every interval.
         confidence: Mass of the percentile intervals.
@@ -29,7 +36,14 @@ class EvaluationConfig:
         min_lineages: An interval needs this many lineages to resample.
     """
 
-    targets: tuple[str, ...] = ("accuracy", "generalization_gap")
+    targets: tuple[str, ...] = (
+        "accuracy",
+        "generalization_gap",
+        "epoch",
+        "factor:learning_rate",
+    )
+    probes: tuple[str, ...] = ("ridge", "boosted", "attention")
+    held_out: tuple[str, ...] = ("family", "dataset", "learning_rate")
     # 1e-2 to 1e6 in half decades: from as good as no penalty to as good as the training mean.
     lambdas: tuple[float, ...] = tuple(10.0 ** (step / 2) for step in range(-4, 13))
     num_bootstrap: int = 1_000
@@ -50,6 +64,11 @@ class EvaluationConfig:
         if not self.targets or not self.lambdas or not self.ks:
             raise ConfigError(
                 "evaluation: targets, lambdas and ks must each name at least one value"
+            )
+        if "ridge" not in self.probes or not set(self.probes) <= set(PROBES):
+            raise ConfigError(
+                f"evaluation: probes must hold 'ridge' and only {', '.join(PROBES)}, got"
+                f" {self.probes!r}"
             )
         _check("lambdas", min(self.lambdas), 1e-12, 1e12)
         _check("lambdas", max(self.lambdas), 1e-12, 1e12)

@@ -8,8 +8,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ws_pipeline.evaluation.features import (
+    SPECTRA,
     STATISTICS,
+    STATISTICS_SPECTRA,
     UNTRAINED,
+    WITH_SPECTRA,
     FeatureTable,
     embedding_features,
     family_features,
@@ -28,8 +31,10 @@ def build_features(
     truth: CardTruth,
     embeddings: Mapping[str, pl.DataFrame],
     statistics: FeatureTable,
+    *,
+    spectra: FeatureTable | None = None,
 ) -> tuple[FeatureTable, ...]:
-    """Return controls first, then each representation alone and joined with s(W)."""
+    """Return controls first, then each representation alone, with s(W) and with spectra."""
     controls = [
         mean_features(len(corpus)),
         family_features(corpus),
@@ -38,9 +43,14 @@ def build_features(
         hyper_parameter_features(corpus, truth.factors),
         statistics,
     ]
+    if spectra is not None:
+        controls += [spectra, join_features(statistics, spectra, name=STATISTICS_SPECTRA)]
     ordered = sorted(embeddings, key=lambda name: name != UNTRAINED)  # controls come first
     learned = [embedding_features(name, corpus, embeddings[name]) for name in ordered]
-    joined = [join_features(table, statistics) for table in learned if table.name != UNTRAINED]
+    tested = [table for table in learned if table.name != UNTRAINED]
+    joined = [join_features(table, statistics) for table in tested]
+    if spectra is not None:
+        joined += [join_features(t, spectra, name=t.name + WITH_SPECTRA) for t in tested]
     return (*controls, *learned, *joined)
 
 
@@ -48,17 +58,24 @@ def replace_statistics(
     tables: tuple[FeatureTable, ...], statistics: FeatureTable, members: BoolArray
 ) -> tuple[FeatureTable, ...]:
     """Return the tables with s(W) exchanged for a family's own, spread over the corpus' rows."""
-    values = np.full((len(members), statistics.values.shape[1]), np.nan)
-    values[members] = statistics.values
-    available = np.zeros(len(members), dtype=bool)
-    available[members] = statistics.available
-    own = replace(statistics, values=values, available=available)
+    own = spread_table(statistics, members)
     by_name = {table.name: table for table in tables} | {own.name: own}
     for name in by_name:
         base = name.removesuffix(f"+{STATISTICS}")
         if base != name:
             by_name[name] = join_features(by_name[base], own)
+    if STATISTICS_SPECTRA in by_name:
+        by_name[STATISTICS_SPECTRA] = join_features(own, by_name[SPECTRA], name=STATISTICS_SPECTRA)
     return tuple(by_name.values())
+
+
+def spread_table(table: FeatureTable, members: BoolArray) -> FeatureTable:
+    """Return a table of some models as one of all; the others are not available."""
+    values = np.full((len(members), table.values.shape[1]), np.nan)
+    values[members] = table.values
+    available = np.zeros(len(members), dtype=bool)
+    available[members] = table.available
+    return replace(table, values=values, available=available)
 
 
 def missing_features(table: FeatureTable) -> pl.DataFrame:

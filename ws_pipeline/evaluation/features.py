@@ -21,8 +21,18 @@ SHAPES = "shapes"
 HYPER_PARAMETERS = "hyper_parameters"
 HYPER_PARAMETERS_NO_EPOCH = "hyper_parameters_no_epoch"
 STATISTICS = "statistics"
+SPECTRA = "spectra"
+STATISTICS_SPECTRA = "statistics_spectra"
+WITH_SPECTRA = "_spectra"
+"""After the name of a representation: beside it, what no permutation of units changes."""
+
+FLAT_WEIGHTS = "weights"
 UNTRAINED = "untrained"
 RANDOM = "random"
+BOOSTED = "@boosted"
+ATTENTION = "@attention"
+"""Suffixes of features: read by another probe than ridge."""
+
 CONTROLS = (
     RANDOM,
     MEAN,
@@ -30,8 +40,13 @@ CONTROLS = (
     SHAPES,
     HYPER_PARAMETERS_NO_EPOCH,
     HYPER_PARAMETERS,
+    SPECTRA,
     STATISTICS,
+    STATISTICS_SPECTRA,
+    FLAT_WEIGHTS,
     UNTRAINED,
+    HYPER_PARAMETERS + BOOSTED,
+    STATISTICS + BOOSTED,
 )
 """Controls beside every score of a representation, weakest first."""
 
@@ -124,10 +139,27 @@ def embedding_features(name: str, corpus: pl.DataFrame, embeddings: pl.DataFrame
     )
 
 
-def join_features(first: FeatureTable, second: FeatureTable) -> FeatureTable:
-    """Return the columns of two tables side by side, named ``first+second``."""
+def layer_vectors(corpus: pl.DataFrame, embeddings: pl.DataFrame) -> list[NDArray[np.float64]]:
+    """Return each model's layer vectors ``(layers, features)`` in the corpus' order.
+
+    One layer of zeros where the frame (hub_id, layers with a field ``embedding``) has none.
+    """
+    found = embeddings.unique("hub_id", keep="first").select("hub_id", "layers")
+    joined = corpus.select("hub_id").join(found, on="hub_id", how="left", maintain_order="left")
+    tables = [
+        np.array([layer["embedding"] for layer in layers or ()], dtype=np.float64)
+        for layers in joined["layers"].to_list()
+    ]
+    size = max((table.shape[1] for table in tables if len(table)), default=1)
+    return [table if len(table) else np.zeros((1, size)) for table in tables]
+
+
+def join_features(
+    first: FeatureTable, second: FeatureTable, *, name: str | None = None
+) -> FeatureTable:
+    """Return the columns of two tables side by side, named ``first+second`` unless told."""
     return FeatureTable(
-        name=f"{first.name}+{second.name}",
+        name=name or f"{first.name}+{second.name}",
         values=np.hstack([first.values, second.values]),
         available=first.available & second.available,
         missing_reason=second.missing_reason,

@@ -3,16 +3,23 @@
 import math
 
 from ws_pipeline.evaluation.features import (
+    ATTENTION,
+    BOOSTED,
     FAMILY,
+    FLAT_WEIGHTS,
     HYPER_PARAMETERS,
     HYPER_PARAMETERS_NO_EPOCH,
     MEAN,
     RANDOM,
     SHAPES,
+    SPECTRA,
     STATISTICS,
+    STATISTICS_SPECTRA,
     UNTRAINED,
+    WITH_SPECTRA,
 )
 from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX
+from ws_pipeline.evaluation.targets import FACTOR_PREFIX
 
 FEATURE_LABELS = {
     MEAN: "mean",
@@ -21,10 +28,16 @@ FEATURE_LABELS = {
     SHAPES: "shapes only",
     HYPER_PARAMETERS_NO_EPOCH: "hyper-parameters, no epoch",
     HYPER_PARAMETERS: "hyper-parameters",
+    SPECTRA: "spectra only",
     STATISTICS: "s(W)",
+    STATISTICS_SPECTRA: "s(W) + spectra",
+    FLAT_WEIGHTS: "flat weights",
     UNTRAINED: "untrained backbone",
     "backbone": "backbone",
+    "backbone" + WITH_SPECTRA: "backbone + spectra",
 }
+
+PROBE_LABELS = {BOOSTED: ", boosted trees", ATTENTION: ", attention over layers"}
 
 TARGET_LABELS = {
     "accuracy": "test accuracy",
@@ -33,11 +46,21 @@ TARGET_LABELS = {
     "child": "a child",
     "lineage": "a relative of its lineage",
     "family": "a member of its family",
+    "dataset": "a model of the same data set",
     "lineage_in_family": "a relative among its own family",
+    "edges": "lineage edges",
     "weights": "weights",
 }
 
-METRIC_LABELS = {"r2": "R²", "kendall_tau": "Kendall's τ", "relative_error": "relative error"}
+METRIC_LABELS = {
+    "r2": "R²",
+    "kendall_tau": "Kendall's τ",
+    "relative_error": "relative error",
+    "map": "mAP",
+    "edge_f1": "F1 over edges",
+    "direction": "share of directions",
+    "drift": "drift",
+}
 
 LOWER_IS_BETTER = frozenset({"relative_error"})
 
@@ -47,12 +70,14 @@ _MINUS = "\u2212"
 
 def feature_label(name: str) -> str:
     """Return the label of a representation or control; joined ones with a plus."""
-    return " + ".join(FEATURE_LABELS.get(part, part) for part in name.split("+"))
+    name, at, probe = name.partition("@")
+    label = " + ".join(FEATURE_LABELS.get(part, part) for part in name.split("+"))
+    return label + PROBE_LABELS.get(at + probe, at + probe)
 
 
 def target_label(name: str) -> str:
     """Return the label of a target."""
-    return TARGET_LABELS.get(name, name.replace("_", " "))
+    return TARGET_LABELS.get(name, name.removeprefix(FACTOR_PREFIX).replace("_", " "))
 
 
 def metric_label(name: str) -> str:

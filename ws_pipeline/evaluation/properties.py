@@ -1,33 +1,49 @@
 """Can a property of a model be read off its representation? Probes beside their controls. No I/O.
 
 Per target, every representation and every control gets one ridge probe fitted on the training
-models of all families (slice ``all``; slice ``family:X`` is that same probe's score within a
-family), and one per family fitted on that family alone (slice ``family_fit:X``). All probes of a
-slice see the same models: those that have the target and all features. Scores are on the test
-split only.
+models of all families (slice ``all``; slices ``family:X`` and ``good`` are that same probe's score
+within a family and on the better half of models), one per family fitted on that family alone
+(``family_fit:X``), and one per held-out grouping (``held_out:X``: each test model is predicted by a
+probe that saw none of its family, data set or learning rate). Over all models, boosted trees and
+attention over layers read the strong ones too. All probes of a slice see the same models: those
+that have the target and all features. Scores are on the test split only.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ws_pipeline.evaluation.bootstrap import PREDICTION_METRICS
 from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.controls import build_features, missing_features, replace_statistics
-from ws_pipeline.evaluation.features import FeatureTable
-from ws_pipeline.evaluation.probes import Probe, fit_probe
+from ws_pipeline.evaluation.controls import (
+    build_features,
+    missing_features,
+    replace_statistics,
+    spread_table,
+)
+from ws_pipeline.evaluation.features import UNTRAINED, FeatureTable, layer_vectors
+from ws_pipeline.evaluation.model_weights import ReadLayers
+from ws_pipeline.evaluation.probes import BoolArray, FloatArray
+from ws_pipeline.evaluation.property_fits import (
+    FAMILY_FIT_SLICE,
+    Fit,
+    Population,
+    fit_held_out,
+    fit_pooled,
+    fit_ridge,
+    group_values,
+)
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
+from ws_pipeline.evaluation.spectra import flat_weights, spectral_features
 from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
-from ws_pipeline.evaluation.targets import CardTruth, read_card_truth
+from ws_pipeline.evaluation.targets import ACCURACY, CardTruth, read_card_truth
 
 EVALUATION = "properties"
 FAMILY_SLICE = "family:"
-FAMILY_FIT_SLICE = "family_fit:"
+GOOD_SLICE = "good"
 
 PREDICTION_SCHEMA = pl.Schema(
     {
@@ -57,9 +73,6 @@ PROBE_SCHEMA = pl.Schema(
     }
 )
 
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PropertyEvaluation:
@@ -78,30 +91,6 @@ class PropertyEvaluation:
     missing: pl.DataFrame
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Population:
-    """The corpus as arrays, and what all slices share. Arrays are ``(models,)``."""
-
-    corpus: pl.DataFrame
-    config: EvaluationConfig
-    context: ResultContext
-    truth: Mapping[str, FloatArray]
-    lineages: NDArray[Any]
-    families: NDArray[Any]
-    splits: Mapping[str, BoolArray]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Fit:
-    """The probes of one target on one set of models."""
-
-    target: str
-    slice_name: str
-    names: tuple[str, ...]
-    usable: BoolArray
-    probes: dict[str, Probe] = field(default_factory=dict)
-
-
 def evaluate_properties(
     corpus: pl.DataFrame,
     embeddings: Mapping[str, pl.DataFrame],
@@ -110,23 +99,29 @@ def evaluate_properties(
     recipe: str,
     config: EvaluationConfig | None = None,
     training_seed: int = 0,
+    read_layers: ReadLayers | None = None,
 ) -> PropertyEvaluation:
     """Return how well targets are predicted, with intervals, beside the mandatory controls.
 
     Args:
         corpus: One row per model: hub_id, repo_id, family, split, lineage_root, num_params, card.
-        embeddings: Representation name to frame (hub_id, embedding). ``untrained`` is a control;
-            every other name is a representation under test.
+        embeddings: Representation name to frame (hub_id, embedding and, for the attention probe,
+            layers). ``untrained`` is a control; every other name is a representation under test.
         layers: The stage table weights/layers of the corpus' models.
         recipe: Name that the results carry.
         config: Targets, lambdas, resamples; the defaults where None.
         training_seed: Seed that the backbone was trained with; the results' ``seed``.
+        read_layers: Reads weights: adds singular values to s(W), and flat weights where all models
+            of a family have the same shapes.
     """
     config = config or EvaluationConfig()
     truth = read_card_truth(corpus, config.targets)
-    population = _population(corpus, truth, config, recipe, training_seed)
-    pooled = build_features(corpus, truth, embeddings, pooled_statistics(corpus, layers))
-    fits = list(_fit_slices(population, pooled, layers))
+    context = ResultContext(recipe=recipe, evaluation=EVALUATION, seed=training_seed)
+    population = _population(corpus, truth, config, context, embeddings)
+    spectra = spectral_features(corpus, read_layers) if read_layers is not None else None
+    statistics = pooled_statistics(corpus, layers)
+    pooled = build_features(corpus, truth, embeddings, statistics, spectra=spectra)
+    fits = list(_fit_slices(population, pooled, layers, read_layers))
     rows = [row for fit in fits for row in _score_rows(population, fit)]
     predictions = [frame for fit in fits for frame in _prediction_frames(population, fit)]
     probes = [row for fit in fits for row in _probe_rows(population, fit)]
@@ -139,71 +134,74 @@ def evaluate_properties(
 
 
 def _population(
-    corpus: pl.DataFrame, truth: CardTruth, config: EvaluationConfig, recipe: str, seed: int
-) -> _Population:
+    corpus: pl.DataFrame,
+    truth: CardTruth,
+    config: EvaluationConfig,
+    context: ResultContext,
+    embeddings: Mapping[str, pl.DataFrame],
+) -> Population:
     """Return the corpus as arrays."""
     split = corpus["split"].to_numpy().astype(str)
-    return _Population(
+    learned = {name: frame for name, frame in embeddings.items() if name != UNTRAINED}
+    return Population(
         corpus=corpus,
         config=config,
-        context=ResultContext(recipe=recipe, evaluation=EVALUATION, seed=seed),
+        context=context,
         truth={name: truth.targets[name].to_numpy().astype(float) for name in config.targets},
         lineages=corpus["lineage_root"].to_numpy().astype(str),
         families=corpus["family"].to_numpy().astype(str),
         splits={name: split == name for name in ("train", "val", "test")},
+        groups={name: group_values(corpus, truth, name) for name in config.held_out},
+        layers={
+            name: layer_vectors(corpus, frame)
+            for name, frame in learned.items()
+            if "layers" in frame.columns
+        },
     )
 
 
 def _fit_slices(
-    population: _Population, pooled: tuple[FeatureTable, ...], layers: pl.DataFrame
-) -> Iterator[_Fit]:
-    """Yield the probes of every target: over all models, then over each family alone."""
-    everyone = np.ones(len(population.corpus), dtype=bool)
-    families = np.unique(population.families)
-    own = {}
-    for family in families:
-        members = population.families == family
-        statistics = family_statistics(population.corpus.filter(pl.Series(members)), layers)
-        own[str(family)] = (members, replace_statistics(pooled, statistics, members))
+    population: Population,
+    pooled: tuple[FeatureTable, ...],
+    layers: pl.DataFrame,
+    read_layers: ReadLayers | None,
+) -> Iterator[Fit]:
+    """Yield the probes of every target: over all models, held out, over each family alone."""
+    own = {
+        str(family): _family_tables(population, pooled, layers, str(family), read_layers)
+        for family in np.unique(population.families)
+    }
     for target in population.config.targets:
-        yield _fit_slice(population, target, SLICE_ALL, pooled, everyone)
-        for family, (members, tables) in own.items():
-            yield _fit_slice(population, target, FAMILY_FIT_SLICE + family, tables, members)
+        fit = fit_pooled(population, target, pooled)
+        yield fit
+        for name in population.config.held_out if fit.probes else ():
+            yield from fit_held_out(population, target, name, pooled, fit)
+        for family, tables in own.items():
+            members = population.families == family
+            yield fit_ridge(population, target, FAMILY_FIT_SLICE + family, tables, members)
 
 
-def _fit_slice(
-    population: _Population,
-    target: str,
-    slice_name: str,
-    tables: tuple[FeatureTable, ...],
-    members: BoolArray,
-) -> _Fit:
-    """Fit one probe per features on the members that have the target and all features."""
-    truth = population.truth[target]
-    usable = members & np.isfinite(truth)
-    usable &= np.logical_and.reduce([table.available for table in tables])
-    names = tuple(table.name for table in tables)
-    fit = _Fit(target=target, slice_name=slice_name, names=names, usable=usable)
-    train = usable & population.splits["train"]
-    if int(train.sum()) < population.config.min_train_models:
-        return fit
-    for table in tables:
-        fit.probes[table.name] = fit_probe(
-            table.values,
-            truth,
-            train=train,
-            val=usable & population.splits["val"],
-            lineages=population.lineages.tolist(),
-            config=population.config,
-        )
-    return fit
+def _family_tables(
+    population: Population,
+    pooled: tuple[FeatureTable, ...],
+    layers: pl.DataFrame,
+    family: str,
+    read_layers: ReadLayers | None,
+) -> tuple[FeatureTable, ...]:
+    """Return the tables with the family's own s(W), and its flat weights where shapes allow."""
+    members = population.families == family
+    corpus = population.corpus.filter(pl.Series(members))
+    tables = replace_statistics(pooled, family_statistics(corpus, layers), members)
+    flat = flat_weights(corpus, read_layers) if read_layers is not None else None
+    return tables if flat is None else (*tables, spread_table(flat, members))
 
 
-def _score_rows(population: _Population, fit: _Fit) -> Iterator[dict[str, object]]:
+def _score_rows(population: Population, fit: Fit) -> Iterator[dict[str, object]]:
     """Yield scores and differences of a fit: on all its test models and, if of all, by family."""
     test = fit.usable & population.splits["test"]
     slices = {fit.slice_name: test}
     if fit.slice_name == SLICE_ALL:
+        slices[GOOD_SLICE] = test & _good_models(population)
         for family in np.unique(population.families):
             slices[FAMILY_SLICE + str(family)] = test & (population.families == family)
     for slice_name, models in slices.items():
@@ -226,6 +224,20 @@ def _score_rows(population: _Population, fit: _Fit) -> Iterator[dict[str, object
             )
 
 
+def _good_models(population: Population) -> BoolArray:
+    """Return who is at least as accurate as the median training model of its family."""
+    accuracy = population.truth.get(ACCURACY)
+    good = np.zeros(len(population.families), dtype=bool)
+    if accuracy is None:
+        return good
+    for family in np.unique(population.families):
+        members = population.families == family
+        train = accuracy[members & population.splits["train"]]
+        if np.isfinite(train).any():
+            good |= members & (accuracy >= np.nanmedian(train))
+    return good
+
+
 def _measure(
     metric: str, truth: FloatArray, prediction: FloatArray, counts: FloatArray
 ) -> Measurement:
@@ -236,7 +248,7 @@ def _measure(
     )
 
 
-def _prediction_frames(population: _Population, fit: _Fit) -> Iterator[pl.DataFrame]:
+def _prediction_frames(population: Population, fit: Fit) -> Iterator[pl.DataFrame]:
     """Yield true and predicted values of a fit's test models, one frame per features."""
     test = fit.usable & population.splits["test"]
     models = population.corpus.filter(pl.Series(test))
@@ -254,7 +266,7 @@ def _prediction_frames(population: _Population, fit: _Fit) -> Iterator[pl.DataFr
         ).select(pl.col(name).cast(dtype) for name, dtype in PREDICTION_SCHEMA.items())
 
 
-def _probe_rows(population: _Population, fit: _Fit) -> Iterator[dict[str, object]]:
+def _probe_rows(population: Population, fit: Fit) -> Iterator[dict[str, object]]:
     """Yield how each probe of a fit came about."""
     sizes = {name: int((fit.usable & mask).sum()) for name, mask in population.splits.items()}
     for features, probe in fit.probes.items():

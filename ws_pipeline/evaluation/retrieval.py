@@ -1,13 +1,14 @@
-"""Do relatives lie close to each other? Recall@k of a model's nearest neighbours. Pure; no I/O.
+"""Do relatives lie close to each other? Recall@k and mAP of nearest neighbours. Pure; no I/O.
 
 Query: every held-out (test) model that has a relative in the gallery. Gallery: all other models of
 the corpus, of every split. Similarity: cosine of vectors standardised over the gallery. recall@k is
-the share of queries with at least one relative among the k nearest, as in metric learning; `random`
-is its exact expectation under a random order.
+the share of queries with at least one relative among the k nearest, as in metric learning; map is
+the mean over queries of average precision: how early all relatives stand. `random` is the exact
+expectation of either under a random order.
 
-Targets: ``parent`` and ``child`` (lineage edges), ``lineage`` (same root), ``family``, and the
-harder ``lineage_in_family``: same root, searched among models of the same family only, with vectors
-standardised within that family.
+Targets: ``parent`` and ``child`` (lineage edges), ``lineage`` (same root), ``family``, ``dataset``
+(trained on the same data, whatever the family), and the harder ``lineage_in_family``: same root,
+searched among models of the same family only, with vectors standardised within that family.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,9 +25,11 @@ from ws_pipeline.evaluation.features import RANDOM, FeatureTable, embedding_feat
 from ws_pipeline.evaluation.probes import standardize
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
 from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
+from ws_pipeline.evaluation.targets import read_dataset
 
 EVALUATION = "retrieval"
-TARGETS = ("parent", "child", "lineage", "family", "lineage_in_family")
+TARGETS = ("parent", "child", "lineage", "family", "dataset", "lineage_in_family")
+MAP = "map"
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -61,8 +64,9 @@ def evaluate_retrieval(
     recipe: str,
     config: EvaluationConfig | None = None,
     training_seed: int = 0,
+    spectra: FeatureTable | None = None,
 ) -> pl.DataFrame:
-    """Return recall@k of relatives for every representation, s(W) and chance.
+    """Return recall@k and mAP of relatives for every representation, s(W) and chance.
 
     Args:
         corpus: One row per model: hub_id, repo_id, family, split, lineage_root, num_params.
@@ -73,11 +77,13 @@ def evaluate_retrieval(
         recipe: Name that the results carry.
         config: ks and resamples; the defaults where None.
         training_seed: Seed that the backbone was trained with; the results' ``seed``.
+        spectra: Of all models: a control.
     """
     config = config or EvaluationConfig()
     context = ResultContext(recipe=recipe, evaluation=EVALUATION, seed=training_seed)
     learned = [embedding_features(name, corpus, frame) for name, frame in embeddings.items()]
-    pooled = (pooled_statistics(corpus, layers), *learned)
+    controls = [pooled_statistics(corpus, layers), *([] if spectra is None else [spectra])]
+    pooled = (*controls, *learned)
     usable = np.logical_and.reduce([table.available for table in pooled])
     searches = _plan_searches(
         corpus=corpus, pooled=pooled, layers=layers, edges=edges, usable=usable, config=config
@@ -130,7 +136,7 @@ def _plan_searches(
 
 
 def relation_masks(corpus: pl.DataFrame, edges: pl.DataFrame) -> dict[str, BoolArray]:
-    """Return who is a parent, child, lineage or family member of whom, ``(models, models)``.
+    """Return who is whose parent, child, lineage, family or data set member, ``(models, models)``.
 
     Row: the query; column: the relative.
     """
@@ -145,6 +151,9 @@ def relation_masks(corpus: pl.DataFrame, edges: pl.DataFrame) -> dict[str, BoolA
     for target, column in (("lineage", "lineage_root"), ("family", "family")):
         codes = np.unique(corpus[column].to_numpy().astype(str), return_inverse=True)[1]
         masks[target] = codes[:, None] == codes[None, :]
+    cards = corpus["card"] if "card" in corpus.columns else [None] * num_models
+    datasets = np.array([read_dataset(card) for card in cards], dtype=str)
+    masks["dataset"] = (datasets[:, None] == datasets[None, :]) & (datasets != "")[:, None]
     for mask in masks.values():
         np.fill_diagonal(mask, val=False)
     return masks
@@ -188,6 +197,30 @@ def expected_hits(num_relevant: IntArray, num_gallery: IntArray, k: int) -> Floa
     return np.asarray(1.0 - hypergeom.pmf(0, num_gallery, num_relevant, draws), dtype=np.float64)
 
 
+def average_precision(ranks: IntArray, relevant: BoolArray, gallery: BoolArray) -> FloatArray:
+    """Return each query's mean precision at the places of its relatives, ``(queries,)``."""
+    precision = np.zeros(len(ranks))
+    for row, order in enumerate(np.argsort(ranks, axis=1)):
+        found = relevant[row, order[gallery[row, order]]]
+        at = np.flatnonzero(found)
+        if len(at):
+            precision[row] = float((np.arange(1, len(at) + 1) / (at + 1)).mean())
+    return precision
+
+
+def expected_precision(num_relevant: IntArray, num_gallery: IntArray) -> FloatArray:
+    """Return average precision in a random order, ``(queries,)``.
+
+    At place k a relative stands with chance R / N, and (k - 1)(R - 1) / (N - 1) before it.
+    """
+    expected = np.zeros(len(num_relevant))
+    for row, (relatives, size) in enumerate(zip(num_relevant, num_gallery, strict=True)):
+        place = np.arange(1, int(size) + 1)
+        others = (relatives - 1) / max(int(size) - 1, 1)
+        expected[row] = float(((1.0 + (place - 1) * others) / place).mean()) if size else 0.0
+    return expected
+
+
 def _rank_within_families(
     *,
     corpus: pl.DataFrame,
@@ -227,15 +260,21 @@ def _score_rows(
     num_queries = int(askable.sum())
     lineages = [search.lineages[row] for row in np.flatnonzero(askable)]
     counts = draw_counts(lineages, config)
-    for k in config.ks:
+    relevant, gallery = relevant[askable], search.gallery[askable]
+    sizes = relevant.sum(axis=1), gallery.sum(axis=1)
+    for metric in (*(f"recall@{k}" for k in config.ks), MAP):
+        k = int(metric.partition("@")[2] or 0)
         measured: dict[str, Measurement | None] = dict.fromkeys((RANDOM, *search.ranks))
         if num_queries >= config.min_test_models:
-            chance = expected_hits(
-                relevant[askable].sum(axis=1), search.gallery[askable].sum(axis=1), k
-            )
+            chance = expected_hits(*sizes, k) if k else expected_precision(*sizes)
             measured[RANDOM] = _mean(chance, counts)
             for name, ranks in search.ranks.items():
-                hits = hits_within(ranks[askable], relevant[askable], search.gallery[askable], k)
+                places = ranks[askable]
+                hits = (
+                    hits_within(places, relevant, gallery, k)
+                    if k
+                    else average_precision(places, relevant, gallery)
+                )
                 measured[name] = _mean(hits, counts)
         yield from comparison_rows(
             measured,
@@ -243,7 +282,7 @@ def _score_rows(
             config=config,
             target=search.target,
             slice_name=SLICE_ALL,
-            metric=f"recall@{k}",
+            metric=metric,
             num_models=num_queries,
         )
 

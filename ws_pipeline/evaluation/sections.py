@@ -17,7 +17,8 @@ from ws_pipeline.evaluation.features import (
 )
 from ws_pipeline.evaluation.labels import feature_label, target_label
 from ws_pipeline.evaluation.leaderboard import build_leaderboard
-from ws_pipeline.evaluation.properties import FAMILY_FIT_SLICE, FAMILY_SLICE
+from ws_pipeline.evaluation.properties import FAMILY_SLICE
+from ws_pipeline.evaluation.property_fits import FAMILY_FIT_SLICE
 from ws_pipeline.evaluation.reconstruction import MEAN_ERROR, ROLE_SLICE
 from ws_pipeline.evaluation.report_input import ReportInput
 from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX, SLICE_ALL

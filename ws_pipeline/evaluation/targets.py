@@ -43,7 +43,11 @@ OUTCOMES = frozenset(
     {"accuracy", "train_accuracy", "test_accuracy", "loss", "train_loss", "generalization_gap"}
 )
 
+ACCURACY = "accuracy"
 EPOCH = "epoch"
+
+FACTOR_PREFIX = "factor:"
+"""Before the name of a generating factor that is to be predicted."""
 
 FACTOR_SCHEMA = pl.Schema(
     {"hub_id": pl.String, "name": pl.String, "number": pl.Float64, "text": pl.String}
@@ -71,7 +75,8 @@ def read_card_truth(corpus: pl.DataFrame, targets: Sequence[str]) -> CardTruth:
 
     Args:
         corpus: Needs ``hub_id`` and ``card`` (JSON text, null where there is none).
-        targets: Names of metrics.
+        targets: Names of metrics; after `FACTOR_PREFIX`, of generating factors: numbers enter as
+            log10 where all are positive, of texts the most frequent one is told from the rest.
     """
     columns: dict[str, list[float | None]] = {target: [] for target in targets}
     reasons: dict[tuple[str, str], int] = {}
@@ -79,20 +84,29 @@ def read_card_truth(corpus: pl.DataFrame, targets: Sequence[str]) -> CardTruth:
     for hub_id, text in corpus.select("hub_id", "card").iter_rows():
         card = parse_card(text)
         metrics = read_metrics(card) if card is not None else {}
+        own = read_factors(card or {}, metrics)
         for target in targets:
-            value, reason = _bounded_metric(metrics, target)
+            if target.startswith(FACTOR_PREFIX):
+                found = any(FACTOR_PREFIX + name == target for name, _, _ in own)
+                value, reason = None, None if found else Reason.METRIC_NOT_REPORTED
+            else:
+                value, reason = _bounded_metric(metrics, target)
             if reason is not None:
                 reason = Reason.CARD_INVALID if card is None else reason
                 reasons[target, reason.value] = reasons.get((target, reason.value), 0) + 1
             columns[target].append(value)
-        factors.extend((hub_id, *factor) for factor in read_factors(card or {}, metrics))
+        factors.extend((hub_id, *factor) for factor in own)
+    factor_table = pl.DataFrame(factors, schema=FACTOR_SCHEMA, orient="row")
+    for target in targets:
+        if target.startswith(FACTOR_PREFIX):
+            columns[target] = _factor_target(corpus, factor_table, target)
     missing = [(target, reason, count) for (target, reason), count in sorted(reasons.items())]
     return CardTruth(
         targets=pl.DataFrame(
             {"hub_id": corpus["hub_id"], **columns},
             schema={"hub_id": pl.String, **dict.fromkeys(targets, pl.Float64)},
         ),
-        factors=pl.DataFrame(factors, schema=FACTOR_SCHEMA, orient="row"),
+        factors=factor_table,
         missing=pl.DataFrame(missing, schema=MISSING_SCHEMA, orient="row"),
     )
 
@@ -148,6 +162,42 @@ def read_factors(
     if EPOCH not in factors and epoch is not None:
         factors[EPOCH] = (epoch, None)
     return [(name, number, text) for name, (number, text) in factors.items()]
+
+
+def read_dataset(text: str | None) -> str:
+    """Return the data set of a card: its generating factor, else the first of ``datasets``."""
+    card = parse_card(text) or {}
+    factors = card.get("generating_factors")
+    listed = card.get("datasets")
+    name = factors.get("dataset") if isinstance(factors, dict) else None
+    if name is None and isinstance(listed, list) and listed:
+        name = listed[0]
+    return name[:MAX_TEXT_CHARS] if isinstance(name, str) else ""
+
+
+def factor_values(corpus: pl.DataFrame, factors: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return ``number`` and ``text`` of one factor, in the corpus' order, null where unknown."""
+    own = factors.filter(pl.col("name") == name).unique("hub_id", keep="first")
+    return (
+        corpus.select("hub_id")
+        .join(own, on="hub_id", how="left", maintain_order="left")
+        .select("number", "text")
+    )
+
+
+def _factor_target(corpus: pl.DataFrame, factors: pl.DataFrame, target: str) -> list[float | None]:
+    """Return a factor as numbers."""
+    values = factor_values(corpus, factors, target.removeprefix(FACTOR_PREFIX))
+    texts = values["text"].drop_nulls()
+    if len(texts):
+        frequent = texts.value_counts().sort(["count", "text"], descending=[True, False])["text"][0]
+        told: list[float | None] = (values["text"] == frequent).cast(pl.Float64).to_list()
+        return told
+    numbers = values["number"]
+    if len(numbers.drop_nulls()) and (numbers.drop_nulls() > 0).all():
+        numbers = numbers.log10()
+    found: list[float | None] = numbers.to_list()
+    return found
 
 
 def _bounded_metric(

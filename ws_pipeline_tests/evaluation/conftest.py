@@ -4,7 +4,9 @@ from ws_pipeline.evaluation.config import EvaluationConfig
 from ws_pipeline.evaluation.properties import PropertyEvaluation, evaluate_properties
 from ws_pipeline_tests.evaluation.population import Population, create_population
 
-FAST = EvaluationConfig(num_bootstrap=200)
+FAST = EvaluationConfig(
+    targets=("accuracy", "generalization_gap"), probes=("ridge",), held_out=(), num_bootstrap=200
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from scipy.stats import kendalltau
 from sklearn.metrics import r2_score
 
-from ws_pipeline.evaluation.config import EvaluationConfig
 from ws_pipeline.evaluation.properties import evaluate_properties
 from ws_pipeline_tests.evaluation.conftest import FAST
 from ws_pipeline_tests.evaluation.population import create_population
@@ -80,7 +81,7 @@ def test_the_same_input_gives_the_same_table(population, properties):
 
 
 def test_too_few_test_models_are_reported_as_null_with_their_number(population):
-    config = EvaluationConfig(num_bootstrap=50, min_test_models=61)
+    config = replace(FAST, num_bootstrap=50, min_test_models=61)
     found = evaluate_properties(
         population.corpus, population.embeddings, population.layers, recipe="tiny", config=config
     )
@@ -89,7 +90,7 @@ def test_too_few_test_models_are_reported_as_null_with_their_number(population):
 
 
 def test_too_few_lineages_give_a_value_without_an_interval(population):
-    config = EvaluationConfig(num_bootstrap=50, min_lineages=21)
+    config = replace(FAST, num_bootstrap=50, min_lineages=21)
     found = evaluate_properties(
         population.corpus, population.embeddings, population.layers, recipe="tiny", config=config
     )
@@ -122,7 +123,7 @@ def test_a_corpus_without_test_models_or_cards_is_all_nulls_not_an_error():
 
 def test_r2_intervals_cover_the_score_on_a_large_population():
     target = "accuracy"
-    config = EvaluationConfig(targets=(target,), num_bootstrap=150)
+    config = replace(FAST, targets=(target,), num_bootstrap=150)
     arguments = {"noise": 0.3, "statistics_share": 0.5, "models_per_lineage": 2}
     large = create_population(num_lineages=480, seed=99, **arguments)
     found = evaluate_properties(large.corpus, {}, large.layers, recipe="r", config=config)
@@ -137,3 +138,42 @@ def test_r2_intervals_cover_the_score_on_a_large_population():
         row = score(part.results, target, "statistics")
         covered += row["low"] <= truth <= row["high"]
     assert covered >= 6
+
+
+def with_layers(population) -> dict[str, pl.DataFrame]:
+    frame = population.embeddings["backbone"]
+    vectors = [[{"embedding": v}, {"embedding": v}] for v in frame["embedding"].to_list()]
+    return {"backbone": frame.with_columns(layers=pl.Series(vectors))}
+
+
+def test_trees_and_attention_read_what_ridge_reads():
+    population = create_population(num_lineages=64, models_per_lineage=2)
+    config = replace(
+        FAST, targets=("accuracy",), probes=("ridge", "boosted", "attention"), num_bootstrap=50
+    )
+    found = evaluate_properties(
+        population.corpus, with_layers(population), population.layers, recipe="t", config=config
+    ).results
+    assert score(found, "accuracy", "backbone@attention")["value"] > 0.8
+    assert score(found, "accuracy", "backbone@boosted")["value"] > 0.6
+    assert "backbone@boosted|statistics@boosted" in found["features"]
+
+
+def test_groups_are_held_out_and_no_control_holds_its_target(population):
+    config = replace(
+        FAST,
+        targets=("accuracy", "epoch", "factor:learning_rate"),
+        held_out=("family", "optimizer"),
+        num_bootstrap=50,
+    )
+    found = evaluate_properties(
+        population.corpus, population.embeddings, population.layers, recipe="t", config=config
+    ).results
+    for name in ("family", "optimizer"):
+        assert score(found, "accuracy", "backbone", slice_name=f"held_out:{name}")["value"] > 0.98
+    # The family's name says nothing of a family that was never seen.
+    assert score(found, "accuracy", "family", slice_name="held_out:family")["value"] < 0.05
+    assert score(found, "accuracy", "backbone", slice_name="good")["value"] > 0.9
+    assert found.filter(target="epoch", features="hyper_parameters").is_empty()
+    assert found.filter(target="factor:learning_rate", features="hyper_parameters").is_empty()
+    assert not found.filter(target="epoch", features="hyper_parameters_no_epoch").is_empty()

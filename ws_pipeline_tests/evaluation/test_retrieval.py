@@ -1,10 +1,13 @@
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import average_precision_score
 
 from ws_pipeline.evaluation.retrieval import (
+    average_precision,
     evaluate_retrieval,
     expected_hits,
+    expected_precision,
     hits_within,
     rank_neighbours,
     relation_masks,
@@ -126,3 +129,31 @@ def test_without_embeddings_every_number_is_null_and_nothing_breaks(population):
         config=FAST,
     )
     assert results["value"].null_count() == len(results)
+
+
+def test_average_precision_is_scikit_learns():
+    rng = np.random.default_rng(3)
+    order = rng.permutation(30)
+    ranks = np.empty((1, 30), dtype=np.int64)
+    ranks[0, order] = np.arange(30)
+    relevant = rng.random((1, 30)) < 0.3
+    expected = average_precision_score(relevant[0], -ranks[0])
+    everyone = np.ones((1, 30), dtype=bool)
+    assert average_precision(ranks, relevant, everyone)[0] == pytest.approx(expected)
+
+
+def test_the_expected_precision_is_the_mean_over_random_orders():
+    rng = np.random.default_rng(4)
+    ranks = np.array([rng.permutation(12) for _ in range(20_000)])
+    relevant = np.broadcast_to(np.arange(12) < 3, ranks.shape)
+    drawn = average_precision(ranks, relevant, np.ones(ranks.shape, dtype=bool)).mean()
+    assert expected_precision(np.array([3]), np.array([12]))[0] == pytest.approx(drawn, abs=0.01)
+
+
+def test_models_of_one_data_set_are_relatives_whatever_their_family(population):
+    cards = ['{"datasets": ["a"]}', '{"generating_factors": {"dataset": "a"}}', "{}", "{}"]
+    corpus = population.corpus.head(4).with_columns(card=pl.Series(cards))
+    mask = relation_masks(corpus, population.edges)["dataset"]
+    assert mask.sum() == 2
+    assert mask[0, 1]
+    assert mask[1, 0]

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS, HALO_SHARE, MODEL
-from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.assets.corpus import LINEAGE_TABLE, SPLITS
 from ws_pipeline.defs.assets.hub import REPOS
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
@@ -17,6 +17,7 @@ from ws_pipeline.defs.runs import load_backbones
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.hub.lineage import lineage_edges
 from ws_pipeline.recipes import recipe
+from ws_pipeline.storage.store import Store
 
 PROPERTIES = dg.AssetKey(["evaluation", "properties"])
 RETRIEVAL = dg.AssetKey(["evaluation", "retrieval"])
@@ -36,7 +37,7 @@ _LAYERS = dg.AssetIn(LAYERS, partition_mapping=dg.AllPartitionMapping())
     group_name="evaluation",
     kinds={"numpy", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="2",
+    code_version="3",
 )
 def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
@@ -46,11 +47,12 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     home: HomeResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[Any]:
-    """Ridge probes for accuracy and generalisation gap on lineages that were never trained on.
+    """Probes for accuracy, gap, epoch and learning rate on lineages that were never trained on.
 
-    Beside the backbone: s(W), hyper-parameters only, the family's name, the mean, the untrained
-    backbone. Every number has a bootstrap interval over lineages.
+    Beside the backbone: s(W), spectra, hyper-parameters only, the family's name, the mean, the
+    untrained backbone. Every number has a bootstrap interval over lineages.
     """
+    from ws_pipeline.evaluation.model_weights import layer_reader
     from ws_pipeline.evaluation.properties import evaluate_properties
 
     step = Step.begin(context)
@@ -63,6 +65,7 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         recipe=chosen.name,
         config=chosen.evaluation,
         training_seed=chosen.training.seed,
+        read_layers=layer_reader(opened),
     )
     for name in ("predictions", "probes", "missing"):
         opened.tables.write(f"evaluation/properties_{name}/{chosen.name}", getattr(done, name))
@@ -82,10 +85,11 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         "layers": _LAYERS,
         "repos": dg.AssetIn(REPOS, partition_mapping=dg.AllPartitionMapping()),
     },
+    deps=[MODEL],
     group_name="evaluation",
     kinds={"numpy", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="2",
+    code_version="3",
 )
 def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
@@ -96,19 +100,46 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     home: HomeResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[Any]:
-    """Recall@k of relatives from held-out models: parent, child, lineage, family."""
-    from ws_pipeline.evaluation.retrieval import evaluate_retrieval
+    """Relatives of held-out models: nearest neighbours, lineage edges, drift of altered copies."""
+    from ws_pipeline.evaluation.altered_copies import CopyMaker
+    from ws_pipeline.evaluation.features import embedding_features
+    from ws_pipeline.evaluation.lineage_recovery import evaluate_lineage
+    from ws_pipeline.evaluation.model_weights import layer_reader
+    from ws_pipeline.evaluation.results import concat_results
+    from ws_pipeline.evaluation.retrieval import evaluate_retrieval, relation_masks
+    from ws_pipeline.evaluation.robustness import evaluate_robustness
+    from ws_pipeline.evaluation.spectra import spectral_features
 
     step = Step.begin(context)
     chosen = recipe(step.partition)
-    results = evaluate_retrieval(
-        read_held_out(home.folder, store.open(), chosen.name, splits.collect()),
-        representations(embeddings.collect()),
-        layers.collect(),
-        lineage_edges(repos.collect()),
-        recipe=chosen.name,
-        config=chosen.evaluation,
-        training_seed=chosen.training.seed,
+    opened = store.open()
+    corpus = read_held_out(home.folder, opened, chosen.name, splits.collect())
+    edges = read_edges(opened, repos)
+    vectors = representations(embeddings.collect())
+    read = layer_reader(opened)
+    spectra = spectral_features(corpus, read)
+    tables = (spectra, *(embedding_features(name, corpus, vectors[name]) for name in vectors))
+    parents = relation_masks(corpus, edges)["parent"]
+    maker = CopyMaker(
+        store=opened,
+        corpus=corpus,
+        backbones=load_backbones(home.folder, chosen),
+        parents=parents,
+        window=chosen.training.window_size,
+        seed=chosen.evaluation.seed,
+    )
+    shared: dict[str, Any] = {
+        "recipe": chosen.name,
+        "config": chosen.evaluation,
+        "training_seed": chosen.training.seed,
+    }
+    found = evaluate_retrieval(corpus, vectors, layers.collect(), edges, spectra=spectra, **shared)
+    results = concat_results(
+        [
+            found,
+            evaluate_lineage(corpus, tables, edges, read, **shared),
+            evaluate_robustness(corpus, tables, maker.make(), parents, **shared),
+        ]
     )
     return step.finish(
         results,
@@ -165,10 +196,17 @@ def reconstruction(
     )
 
 
+def read_edges(store: Store, repos: pl.LazyFrame) -> pl.DataFrame:
+    """The lineage graph: with the proven edges of the corpus where it was built, else claims."""
+    if store.tables.exists(LINEAGE_TABLE):
+        return store.tables.scan(LINEAGE_TABLE).collect()
+    return lineage_edges(repos.collect())
+
+
 def representations(embeddings: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The embeddings asset's table by representation, as evaluations take it."""
     return {
-        str(key): part.select("hub_id", "embedding")
+        str(key): part.select("hub_id", "embedding", "layers")
         for (key,), part in embeddings.group_by("representation", maintain_order=True)
     }
 

@@ -1,0 +1,112 @@
+"""The weights of corpus models as matrices, layer by layer. Reads shards.
+
+What controls and lineage baselines look at: rows are outputs, columns inputs with the bias last.
+The way back, :func:`matrix_tokens`, gives altered matrices to a backbone as a model.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.layer_table import DTYPES
+from ws_pipeline.tokens.layer_values import ModelValues
+from ws_pipeline.tokens.layout import TokenLayout
+from ws_pipeline.tokens.manifests import read_token_layers
+from ws_pipeline.tokens.records import TokenLayer
+from ws_pipeline.tokens.windows import ModelTokens
+from ws_pipeline.weights.dtypes import numpy_dtype, widen
+
+Row = Mapping[str, Any]
+"""A row of `corpus/splits`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerMatrix:
+    """One tokenised layer.
+
+    Attributes:
+        name: The weight tensor.
+        role: What it is.
+        values: True weights, ``(rows, cols)`` float64, the bias as last column.
+    """
+
+    name: str
+    role: str
+    values: NDArray[np.float64]
+
+
+ReadLayers = Callable[[Row], Iterator[LayerMatrix]]
+"""Yields the layers of a corpus row, in their order."""
+
+
+def layer_reader(store: Store) -> ReadLayers:
+    """Return a function that yields the layers of a corpus row from its shard."""
+
+    def read(row: Row) -> Iterator[LayerMatrix]:
+        model = ModelTokens.open(store, row, TokenLayout())
+        return read_matrices(model.values, read_token_layers(row))
+
+    return read
+
+
+def read_matrices(values: ModelValues, layers: Sequence[TokenLayer]) -> Iterator[LayerMatrix]:
+    """Yield a model's layers; one is held at a time."""
+    for layer in layers:
+        raw = np.empty(layer.num_values, dtype=numpy_dtype(layer.dtype))
+        out = memoryview(raw.view(np.uint8).data)
+        values.read_into(DTYPES.index(layer.dtype), layer.offset, out)
+        matrix = widen(raw).astype(np.float64).reshape(layer.rows, layer.cols)
+        yield LayerMatrix(
+            name=layer.name, role=layer.role, values=np.ldexp(matrix, layer.scale_exponent)
+        )
+
+
+class MatrixValues:
+    """Matrices as the stored values of a model, one float32 run.
+
+    Args:
+        layers: In order.
+    """
+
+    def __init__(self, layers: Sequence[LayerMatrix]) -> None:
+        flat = [layer.values.astype(np.float32).ravel() for layer in layers]
+        self._values = np.concatenate([np.zeros(0, dtype=np.float32), *flat])
+
+    def read_into(self, dtype: int, start: int, out: memoryview) -> None:  # noqa: ARG002 - F32
+        """See :class:`~ws_pipeline.tokens.layer_values.ModelValues`."""
+        target = np.frombuffer(out, dtype=np.float32)
+        target[:] = self._values[start : start + len(target)]
+
+
+def matrix_tokens(
+    layers: Sequence[LayerMatrix], like: Sequence[TokenLayer], layout: TokenLayout
+) -> ModelTokens:
+    """Return matrices as a model that a backbone reads: the inverse of :func:`read_matrices`.
+
+    Args:
+        layers: Of the same shapes as ``like``; rounded to float32.
+        like: Names, roles and places; means and standard deviations are measured anew.
+        layout: How layers are cut.
+    """
+    offsets = np.cumsum([0, *(layer.values.size for layer in layers)])
+    records = [
+        TokenLayer(
+            name=old.name,
+            role=old.role,
+            block=old.block,
+            depth=old.depth,
+            dtype="F32",
+            offset=int(offset),
+            rows=old.rows,
+            cols=old.cols,
+            scale_exponent=0,
+            mean=float(layer.values.mean()),
+            std=float(layer.values.std()),
+        )
+        for layer, old, offset in zip(layers, like, offsets[:-1], strict=True)
+    ]
+    return ModelTokens(records, MatrixValues(layers), layout)
