@@ -22,7 +22,7 @@ from ws_pipeline.cli.services import Service, start_services, wait_until_up, wat
 from ws_pipeline.defs import operations
 from ws_pipeline.errors import Reason, WsPipelineError
 from ws_pipeline.hub.server import serve_in_thread
-from ws_pipeline.storage import objects
+from ws_pipeline.storage import local
 from ws_pipeline_tests.hub.server_fixtures import write_repo
 
 HEAVY = ("torch", "dagster", "polars", "mlflow", "transformers", "numpy", "starlette")
@@ -144,7 +144,7 @@ def test_a_port_in_use_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_no_room_for_the_store_is_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "RESERVE_BYTES", 10**18)
+    monkeypatch.setattr(local, "RESERVE_BYTES", 10**18)
     line = refusal(capsys, "refresh", code=1)
     assert line.startswith("error[no_space]")
     assert "--home" in line

@@ -16,7 +16,7 @@ def prepare_home(home: Path) -> Path:
         NoSpaceError: The disk has less than the store's reserve.
         RefusedError: The folder cannot be made or written to.
     """
-    from ws_pipeline.storage.objects import LocalFolder
+    from ws_pipeline.storage.local import LocalFolder
 
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from ws_pipeline.hub.forecast import FORECAST_SCHEMA, MAX_ASKED, forecast_family
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.repo import REPO_SCHEMA, STATUS_DELETED
 from ws_pipeline.hub.scan_book import ScanBook
-from ws_pipeline.storage.objects import LocalFolder
+from ws_pipeline.storage.local import LocalFolder
 from ws_pipeline.storage.overlay import OverlayFolder
 from ws_pipeline.storage.store import Store
 

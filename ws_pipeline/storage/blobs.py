@@ -9,15 +9,15 @@ import contextlib
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ws_pipeline.errors import IntegrityError, Reason, RefusedError
+from ws_pipeline.storage.local import LocalFolder
 from ws_pipeline.storage.objects import (
     TEMPORARY_FOLDER,
     HashingWriter,
-    LocalFolder,
     ObjectFolder,
     disk_errors,
     hash_file,
@@ -68,6 +68,17 @@ class BlobStore:
         if not self.folder.exists(key):
             self.folder.create_bytes(key, data)
         return ref
+
+    def put_many(self, contents: Sequence[bytes]) -> list[BlobRef]:
+        """Store several small blobs together; idempotent. All are stored when it returns."""
+        refs = [
+            BlobRef(sha256=hashlib.sha256(data).hexdigest(), num_bytes=len(data))
+            for data in contents
+        ]
+        self.folder.create_many(
+            {blob_key(ref.sha256): data for ref, data in zip(refs, contents, strict=True)}
+        )
+        return refs
 
     def put_file(self, path: Path, *, sha256: str | None = None) -> BlobRef:
         """Store a copy of a file; idempotent, constant memory.

@@ -56,13 +56,28 @@ class ManifestStore:
             ManifestConflictError: If the key holds other content.
         """
         data = _encode(payload)
-        path = _path(key)
-        if not self.folder.create_bytes(path, data) and self.folder.read(path) != data:
+        if not self.folder.create_bytes(_path(key), data):
+            self._require_equal(key, data)
+        return key
+
+    def create_many(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store several manifests together, as :meth:`create` does; all are when it returns.
+
+        Raises:
+            ManifestConflictError: If a key holds other content; the others are stored.
+        """
+        data = {key: _encode(payload) for key, payload in payloads.items()}
+        created = self.folder.create_many({_path(key): text for key, text in data.items()})
+        for key, text in data.items():
+            if _path(key) not in created:
+                self._require_equal(key, text)
+
+    def _require_equal(self, key: str, data: bytes) -> None:
+        if self.folder.read(_path(key)) != data:
             raise ManifestConflictError(
                 f"The manifest {key} exists with other content. A stage whose result changed needs "
                 "a new version string; stored manifests are never overwritten."
             )
-        return key
 
     def exists(self, key: str) -> bool:
         """Say whether the manifest is stored."""

@@ -1,24 +1,17 @@
 """The few operations on named objects that everything in the store is made of.
 
-What it is: one small interface (:class:`ObjectFolder`) and its local implementation. A key is a
-relative path of safe segments. An object is published whole or not at all: readers never see a
-half-written one, two racing creators of one key cannot both win. What it is not: a cache, a
-listing service, or anything that knows what the bytes mean. The S3 implementation is ``s3.py``.
-
-Local protocol: write to ``<root>/.tmp/<unique>``, fsync, then ``link`` (create-only) or ``replace``
-(overwrite), then fsync the folder. A kill leaves at most an orphan in ``.tmp``. Does I/O.
+What it is: one small interface (:class:`ObjectFolder`), and what its implementations (``local``,
+``s3``, ``overlay``) share. A key is a relative path of safe segments. An object is published whole
+or not at all: readers never see a half-written one, two racing creators of one key cannot both win.
+What it is not: a cache, a listing service, or anything that knows what the bytes mean. Does I/O
+where a file is hashed or written.
 """
 
 import contextlib
 import errno
 import hashlib
-import os
 import re
-import shutil
-import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -57,6 +50,13 @@ class ObjectFolder(Protocol):
 
     def create_bytes(self, key: str, data: bytes) -> bool:
         """Publish ``data`` unless ``key`` exists; say whether it was created."""
+
+    def create_many(self, objects: Mapping[str, bytes]) -> frozenset[str]:
+        """Publish each of several small objects unless its key exists; the keys of the created.
+
+        One flush, or many requests at a time, in place of one after the other. All of them are
+        stored when it returns; before that, any of them may be visible, each of them whole.
+        """
 
     def create_file(self, key: str, path: Path) -> bool:
         """Publish a file unless ``key`` exists; the file may be consumed."""
@@ -172,128 +172,6 @@ def disk_errors(what: str) -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalFolder:
-    """Objects as files under one directory."""
-
-    root: str
-
-    def _path(self, key: str) -> Path:
-        return Path(self.root) / check_key(key)
-
-    def path(self, key: str) -> Path:
-        """Return the file that holds ``key``. Published files are never changed in place."""
-        return self._path(key)
-
-    def create_bytes(self, key: str, data: bytes) -> bool:
-        """See :class:`ObjectFolder`."""
-        if self.exists(key):
-            return False
-        self.check_space(len(data))
-        with self.temporary_path() as temporary:
-            with disk_errors(key):
-                temporary.write_bytes(data)
-            return self.create_file(key, temporary)
-
-    def create_file(self, key: str, path: Path) -> bool:
-        """See :class:`ObjectFolder`. ``path`` must lie on the store's file system."""
-        target = self._path(key)
-        with disk_errors(key):
-            _sync(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, target)
-            except FileExistsError:
-                return False
-            _sync(target.parent)
-        return True
-
-    def replace_file(self, key: str, path: Path) -> None:
-        """See :class:`ObjectFolder`. ``path`` must lie on the store's file system."""
-        target = self._path(key)
-        with disk_errors(key):
-            _sync(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-            _sync(target.parent)
-
-    def exists(self, key: str) -> bool:
-        """See :class:`ObjectFolder`."""
-        return self._path(key).is_file()
-
-    def num_bytes(self, key: str) -> int:
-        """See :class:`ObjectFolder`."""
-        with _missing(self.uri(key)):
-            return self._path(key).stat().st_size
-
-    def read(self, key: str) -> bytes:
-        """See :class:`ObjectFolder`."""
-        with _missing(self.uri(key)):
-            return self._path(key).read_bytes()
-
-    def read_range(self, key: str, start: int, num_bytes: int) -> bytes:
-        """See :class:`ObjectFolder`."""
-        check_range(start, num_bytes)
-        with _missing(self.uri(key)), self._path(key).open("rb") as file:
-            file.seek(start)
-            return check_length(file.read(num_bytes), num_bytes, self.uri(key))
-
-    def keys(self, prefix: str) -> list[str]:
-        """See :class:`ObjectFolder`."""
-        folder = self._path(prefix)
-        root = Path(self.root)
-        return sorted(p.relative_to(root).as_posix() for p in folder.rglob("*") if p.is_file())
-
-    def remove(self, key: str) -> None:
-        """See :class:`ObjectFolder`."""
-        with disk_errors(key):
-            self._path(key).unlink(missing_ok=True)
-
-    def uri(self, key: str) -> str:
-        """See :class:`ObjectFolder`."""
-        return str(self._path(key))
-
-    @contextlib.contextmanager
-    def temporary_path(self) -> Iterator[Path]:
-        """See :class:`ObjectFolder`."""
-        folder = Path(self.root) / TEMPORARY_FOLDER
-        with disk_errors("a temporary file"):
-            folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-
-    def check_space(self, num_bytes: int) -> None:
-        """See :class:`ObjectFolder`; leaves RESERVE_BYTES on the disk."""
-        folder = Path(self.root)
-        with disk_errors(f"the store at {folder}"):
-            folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free < num_bytes + RESERVE_BYTES:
-            raise NoSpaceError(
-                f"The disk under {folder} has {free / 1e6:.1f} MB free; to write "
-                f"{num_bytes / 1e6:.1f} MB and leave {RESERVE_BYTES / 1e6:.0f} MB, more is needed. "
-                "Free some space or point --home at a larger disk, then run again."
-            )
-
-    def sweep_orphans(self, *, now: float | None = None) -> int:
-        """Remove temporary files that killed processes left; return how many.
-
-        Args:
-            now: Seconds since the epoch; the clock's when None.
-        """
-        limit = (time.time() if now is None else now) - ORPHAN_AGE_SECONDS
-        num_swept = 0
-        for path in (Path(self.root) / TEMPORARY_FOLDER).glob("*"):
-            with contextlib.suppress(OSError):  # another process swept it, or may not
-                if path.stat().st_mtime < limit:
-                    path.unlink()
-                    num_swept += 1
-        return num_swept
-
-
 def check_range(start: int, num_bytes: int) -> None:
     """Refuse a range that no object can have."""
     if start < 0 or num_bytes < 0:
@@ -305,22 +183,3 @@ def check_length(data: bytes, num_bytes: int, uri: str) -> bytes:
     if len(data) != num_bytes:
         raise StorageError(f"{uri} gave {len(data)} bytes where {num_bytes} were asked for.")
     return data
-
-
-@contextlib.contextmanager
-def _missing(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingInputError(
-            f"There is no object at {uri}; run the step that makes it first."
-        ) from error
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

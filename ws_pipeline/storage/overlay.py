@@ -5,6 +5,7 @@ What it is not: a transaction, there is no way down into the base. Does the I/O 
 """
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,10 @@ class OverlayFolder:
     def create_bytes(self, key: str, data: bytes) -> bool:
         """See :class:`ObjectFolder`."""
         return self._begin(key) and self.top.create_bytes(key, data)
+
+    def create_many(self, objects: Mapping[str, bytes]) -> frozenset[str]:
+        """See :class:`ObjectFolder`."""
+        return self.top.create_many({key: objects[key] for key in objects if self._begin(key)})
 
     def create_file(self, key: str, path: Path) -> bool:
         """See :class:`ObjectFolder`."""

@@ -21,7 +21,8 @@ from typing import Protocol, runtime_checkable
 
 from ws_pipeline.errors import ConfigError, MissingInputError, StorageError
 from ws_pipeline.storage.blobs import BlobStore, blob_key
-from ws_pipeline.storage.objects import LocalFolder, ObjectFolder, check_range, disk_errors
+from ws_pipeline.storage.local import LocalFolder
+from ws_pipeline.storage.objects import ObjectFolder, check_range, disk_errors
 
 MAX_OPEN_FILES = 4096
 """Descriptors that are kept, or half of what the process may have. Opening a file takes 3.5 us, a

@@ -12,8 +12,9 @@ from typing import Any
 
 from ws_pipeline.errors import RefusedError, StorageError
 from ws_pipeline.storage.blobs import BlobStore
+from ws_pipeline.storage.local import LocalFolder
 from ws_pipeline.storage.manifests import ManifestStore
-from ws_pipeline.storage.objects import LocalFolder, ObjectFolder, disk_errors
+from ws_pipeline.storage.objects import ObjectFolder, disk_errors
 from ws_pipeline.storage.s3 import S3Folder
 from ws_pipeline.storage.snapshots import SnapshotStore
 from ws_pipeline.storage.tables import TableStore

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ws_pipeline.storage.objects import LocalFolder, ObjectFolder, disk_errors
+from ws_pipeline.storage.local import LocalFolder
+from ws_pipeline.storage.objects import ObjectFolder, disk_errors
 
 _SUFFIX = ".parquet"
 

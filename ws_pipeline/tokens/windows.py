@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ws_pipeline.errors import ConfigError, WsPipelineError
-from ws_pipeline.storage.objects import LocalFolder
+from ws_pipeline.storage.local import LocalFolder
 from ws_pipeline.storage.ranges import DEFAULT_CACHE_BYTES, LocalRanges, open_ranges
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.batch_plan import BatchPlan, WindowSpans, max_batch_bytes

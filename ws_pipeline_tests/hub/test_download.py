@@ -16,7 +16,7 @@ from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.hub.repo import KEY_SCHEMA
 from ws_pipeline.hub.selection import SelectionPolicy, select_family
 from ws_pipeline.hub.triage import triage_family
-from ws_pipeline.storage import objects
+from ws_pipeline.storage import local
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights.header import parse_header_record
 from ws_pipeline_tests.hub.scripted_hub import (
@@ -208,6 +208,6 @@ def test_a_full_disk_ends_the_family_with_one_clear_error(
     for number in range(6):
         write_repo(hub_folder, f"zoo/m{number}", weights=make_weights(number))
     tables = prepare(endpoint, store)
-    monkeypatch.setattr(objects, "RESERVE_BYTES", 2**60)
+    monkeypatch.setattr(local, "RESERVE_BYTES", 2**60)
     with pytest.raises(NoSpaceError, match=r"Free some space or point --home at a larger disk"):
         download(endpoint, store, tables)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ws_pipeline.errors import IntegrityError, MissingInputError, RefusedError, StorageError
 from ws_pipeline.storage.blobs import BlobRef, blob_key
-from ws_pipeline.storage.objects import LocalFolder
+from ws_pipeline.storage.local import LocalFolder
 from ws_pipeline.storage.store import Store
 
 DATA = bytes(range(256)) * 40

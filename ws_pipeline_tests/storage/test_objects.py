@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from ws_pipeline.errors import NoSpaceError, RefusedError, StorageError
-from ws_pipeline.storage import objects
-from ws_pipeline.storage.objects import LocalFolder, disk_errors
+from ws_pipeline.storage import local
+from ws_pipeline.storage.local import LocalFolder
+from ws_pipeline.storage.objects import disk_errors
 from ws_pipeline.storage.store import Store
 
 
@@ -27,8 +28,8 @@ def test_a_disk_below_the_reserve_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(tmp_path)
-    full = Usage(100, 95, objects.RESERVE_BYTES + 10)
-    monkeypatch.setattr(objects.shutil, "disk_usage", lambda _: full)
+    full = Usage(100, 95, local.RESERVE_BYTES + 10)
+    monkeypatch.setattr(local.shutil, "disk_usage", lambda _: full)
     store.blobs.put_bytes(b"0123456789")
     with pytest.raises(NoSpaceError, match=r"MB free; .* more is needed. Free some space or point"):
         store.blobs.put_bytes(b"0123456789!")
@@ -62,7 +63,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_really_full_disk_leaves_nothing_behind(
     tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "RESERVE_BYTES", -(10**9))  # only the disk itself says no
+    monkeypatch.setattr(local, "RESERVE_BYTES", -(10**9))  # only the disk itself says no
     store = Store.open(tiny_disk)
     with pytest.raises(NoSpaceError, match="The disk is full"):
         store.blobs.put_bytes(os.urandom(2_000_000))

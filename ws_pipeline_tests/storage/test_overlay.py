@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ws_pipeline.errors import MissingInputError
-from ws_pipeline.storage.objects import LocalFolder, ObjectFolder
+from ws_pipeline.storage.local import LocalFolder
+from ws_pipeline.storage.objects import ObjectFolder
 from ws_pipeline.storage.overlay import OverlayFolder
 
 

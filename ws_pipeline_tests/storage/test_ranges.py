@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ws_pipeline.errors import ConfigError, MissingInputError, NoSpaceError, StorageError
-from ws_pipeline.storage import objects
-from ws_pipeline.storage.objects import LocalFolder
+from ws_pipeline.storage import local as local_folder
+from ws_pipeline.storage.local import LocalFolder
 from ws_pipeline.storage.ranges import CachedRanges, LocalRanges, open_ranges, read_range
 from ws_pipeline.storage.store import Store
 
@@ -165,7 +165,7 @@ def test_a_full_disk_is_said(
 ) -> None:
     root, ((sha256, _), *_) = blobs
     ranges, _ = remote(root, tmp_path)
-    monkeypatch.setattr(objects, "RESERVE_BYTES", 2**62)
+    monkeypatch.setattr(local_folder, "RESERVE_BYTES", 2**62)
     with pytest.raises(NoSpaceError, match="Free some space"):
         read_range(ranges, sha256, 0, 4)
 
