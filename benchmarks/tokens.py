@@ -31,13 +31,14 @@ from safetensors.numpy import save_file
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.objects import HashingWriter
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.populations import pack_population
-from ws_pipeline.tokens.shard_format import write_shard
 from ws_pipeline.tokens.shards import pack_family
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import plan_checkpoint, plan_family
+from ws_pipeline.weights.layers import plan_family
+from ws_pipeline.weights.model_plan import plan_model
+from ws_pipeline.weights.packing import plan_checkpoint, write_shard
 from ws_pipeline.weights.plan import plan_layers
-from ws_pipeline.weights.statistics import QUANTILES
+from ws_pipeline.weights.populations import pack_population
+from ws_pipeline.weights.row_statistics import QUANTILES
 
 PUBLISHED = {"gpt2": 61.0, "cnn": 8.9}
 """Million parameters per CPU-second of SANE's official tokeniser."""
@@ -191,8 +192,7 @@ def read_status(field: str) -> int:
 def pack_to(path: Path, out: Any) -> Any:
     """Plan, measure and write one checkpoint."""
     checkpoint = Checkpoint.open(path)
-    plan, statistics = plan_checkpoint(checkpoint)
-    return write_shard(checkpoint, plan.layers, statistics, out)
+    return write_shard(checkpoint, plan_model(checkpoint), out)
 
 
 def measure_gpt2(folder: Path) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def measure_stages(home: Path, models: list[Tensors]) -> dict[str, Any]:
     files = pl.DataFrame(rows)
     started = time.process_time()
     layers = plan_family(store, files)
-    shards = pack_family(store, files, layers)
+    shards = pack_family(store, layers)
     layers.write_parquet(home / "layers.parquet")
     shards.write_parquet(home / "shards.parquet")
     cpu_s = time.process_time() - started
