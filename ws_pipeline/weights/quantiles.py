@@ -111,8 +111,8 @@ class RankCounter:
             last = int(np.count_nonzero(members <= bracket.high))
             places = {rank: first + rank - below for rank in self._ranks}
             wanted |= {rank: place for rank, place in places.items() if first <= place < last}
-        selected = select_ranks(ArrayValues(members), wanted.values())
-        found |= {rank: selected[place] for rank, place in wanted.items()}
+        ordered = np.partition(members, sorted(set(wanted.values()))) if wanted else members
+        found |= {rank: float(ordered[place]) + 0.0 for rank, place in wanted.items()}
         return found | self._find_missing([rank for rank in self._ranks if rank not in found])
 
     def _find_missing(self, ranks: Sequence[int]) -> dict[int, float]:
