@@ -20,7 +20,8 @@ from ws_pipeline.storage.objects import HashingWriter, file_sha256
 from ws_pipeline.tokens.manifests import read_sources, read_token_layers
 from ws_pipeline.tokens.records import place_layers, token_layer_to_record
 from ws_pipeline.tokens.shard_format import SHARD_NAME, open_shard, restore_files
-from ws_pipeline.weights.checkpoint import SUFFIX, Checkpoint
+from ws_pipeline.weights.checkpoint import Checkpoint
+from ws_pipeline.weights.model_files import SUFFIX
 from ws_pipeline.weights.model_plan import plan_model
 from ws_pipeline.weights.packing import (
     SHARD_METADATA,
