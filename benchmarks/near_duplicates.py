@@ -29,7 +29,7 @@ from ws_pipeline.tokens.fingerprints import (
 )
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import is_weight_dtype, widen
-from ws_pipeline.weights.layers import plan_checkpoint
+from ws_pipeline.weights.packing import plan_checkpoint
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_to_record
 
 BOUNDS = (1e-9, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -80,7 +80,7 @@ def read_models(folders: list[Path]) -> Iterator[tuple[str, Checkpoint, Path]]:
 
 def describe(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the row of ``weights/layers`` that fingerprints are read from."""
-    plan, measured = plan_checkpoint(checkpoint, carry_non_finite=True)
+    plan, measured = plan_checkpoint(checkpoint, carry_unfit=True)
     records = [layer_to_record(layer, m) for layer, m in zip(plan.layers, measured, strict=True)]
     return {"hub_id": name, "accepted": True, "layers": records}
 

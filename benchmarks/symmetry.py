@@ -34,9 +34,12 @@ from transformers import (
 from transformers.core_model_loading import revert_weight_conversion
 
 from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
-from ws_pipeline.tokens.shard_format import VALUES_PREFIX, open_shard, write_shard
+from ws_pipeline.tokens.records import place_layers
+from ws_pipeline.tokens.shard_format import open_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import plan_checkpoint
+from ws_pipeline.weights.model_plan import plan_model
+from ws_pipeline.weights.packing import VALUES_PREFIX, write_shard
+from ws_pipeline.weights.records import layer_to_record
 from ws_pipeline.weights.symmetry.alignment import align_model
 from ws_pipeline.weights.symmetry.finding import find_symmetry
 from ws_pipeline.weights.symmetry.permutation import (
@@ -92,10 +95,10 @@ def read_windows(state: dict[str, np.ndarray], permutation: Any, repeats: int) -
         path = Path(folder) / "model.safetensors"
         save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, path)
         checkpoint = Checkpoint.open(path)
-        plan, statistics = plan_checkpoint(checkpoint)
-        moments = [None if found is None else (found.mean, found.std) for found in statistics]
+        plan = plan_model(checkpoint)
         with (Path(folder) / "shard").open("wb") as out:
-            token_layers = write_shard(checkpoint, plan.layers, moments, out)
+            statistics = write_shard(checkpoint, plan, out)
+        token_layers = place_layers(map(layer_to_record, plan.layers, statistics))
         stored = MemoryValues(open_shard(Path(folder) / "shard").read_flat(f"{VALUES_PREFIX}F32"))
     layers = permute_layers(token_layers, plan.layers, permutation, dtypes=["F32"])
     total = len(stored.raw) // 4 - WINDOW_VALUES

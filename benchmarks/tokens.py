@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import polars as pl
 import torch
@@ -31,13 +33,15 @@ from safetensors.numpy import save_file
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.objects import HashingWriter
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.populations import pack_population
-from ws_pipeline.tokens.shard_format import write_shard
 from ws_pipeline.tokens.shards import pack_family
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import plan_checkpoint, plan_family
+from ws_pipeline.weights.layers import plan_family
+from ws_pipeline.weights.model_plan import plan_model
+from ws_pipeline.weights.packing import plan_checkpoint, write_shard
 from ws_pipeline.weights.plan import plan_layers
-from ws_pipeline.weights.statistics import QUANTILES
+from ws_pipeline.weights.populations import pack_population
+from ws_pipeline.weights.row_statistics import QUANTILES
+from ws_pipeline.weights.values import CHUNK_BYTES, TensorValues
 
 PUBLISHED = {"gpt2": 61.0, "cnn": 8.9}
 """Million parameters per CPU-second of SANE's official tokeniser."""
@@ -45,7 +49,8 @@ PUBLISHED_ZOO_CPU_SECONDS, PUBLISHED_ZOO_BYTES = 90.0, 66.0
 """Of the official preparation of one ResNet-18: per model, and per parameter."""
 
 GPT2_TOKEN_SIZE, CNN_TOKEN_SIZE = 230, 201  # the hub paper's; the widest row of the CNN
-REPEATS = 3
+REPEATS = 5
+ZOO_REPEATS = 3
 Tensors = dict[str, np.ndarray[Any, Any]]
 
 
@@ -165,13 +170,13 @@ def load_state(path: Path, transposed: bool) -> dict[str, torch.Tensor]:
 
 
 def cpu_seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Return the least CPU time of several runs."""
-    best = float("inf")
+    """Return the median CPU time of several runs."""
+    seconds = []
     for _ in range(repeats):
         started = time.process_time()
         work()
-        best = min(best, time.process_time() - started)
-    return best
+        seconds.append(time.process_time() - started)
+    return statistics.median(seconds)
 
 
 def extra_bytes(work: Callable[[], Any]) -> int:
@@ -191,40 +196,91 @@ def read_status(field: str) -> int:
 def pack_to(path: Path, out: Any) -> Any:
     """Plan, measure and write one checkpoint."""
     checkpoint = Checkpoint.open(path)
-    plan, statistics = plan_checkpoint(checkpoint)
-    return write_shard(checkpoint, plan.layers, statistics, out)
+    return write_shard(checkpoint, plan_model(checkpoint), out)
 
 
-def measure_gpt2(folder: Path) -> dict[str, Any]:
-    path = folder / "model.safetensors"
-    save_file(make_gpt2(), path)
-    num_params = sum(tensor.num_params for tensor in Checkpoint.open(path).tensors.values())
+def measure_roofline(checkpoint: Checkpoint, out: Path) -> dict[str, float]:
+    """What cannot be saved: reading each byte once, hashing and writing it, in chunks as ours."""
+    values = [TensorValues(checkpoint, name) for name in checkpoint.tensors]
+    chunk = np.ones(CHUNK_BYTES, np.uint8).data
+
+    def read() -> None:
+        for tensor in values:
+            for _ in tensor.chunks():
+                pass
+
+    def digest() -> None:
+        state = hashlib.sha256()
+        for _ in range(checkpoint.data_bytes // CHUNK_BYTES):
+            state.update(chunk)
+
+    def write() -> None:
+        with out.open("wb") as file:
+            for _ in range(checkpoint.data_bytes // CHUNK_BYTES):
+                file.write(chunk)
+            os.fsync(file.fileno())
+
+    return {work.__name__: cpu_seconds(work) for work in (read, digest, write)}
+
+
+def measure_packing(path: Path, folder: Path) -> dict[str, Any]:
+    """Pack one file with less and less left out; nanoseconds and rates per parameter."""
     checkpoint = Checkpoint.open(path)
+    num_params = sum(tensor.num_params for tensor in checkpoint.tensors.values())
 
     def pack_to_file(*, hashed: bool) -> None:
         with (folder / "shard").open("wb") as file:
             pack_to(path, HashingWriter(file) if hashed else file)
             os.fsync(file.fileno())
 
+    bounds = measure_roofline(checkpoint, folder / "shard")
     figures = {
         "statistics": cpu_seconds(lambda: plan_checkpoint(checkpoint)),
         "ours": cpu_seconds(lambda: pack_to(path, Discard())),
         "ours_file": cpu_seconds(lambda: pack_to_file(hashed=False)),
         "ours_stored": cpu_seconds(lambda: pack_to_file(hashed=True)),
     }
+    nanoseconds = {name: 1e9 * seconds / num_params for name, seconds in bounds.items()} | {
+        "arithmetic": 1e9 * (figures["statistics"] - bounds["read"]) / num_params,
+        "turning": 1e9 * (figures["ours"] - figures["statistics"]) / num_params,
+    }
+    rates = {name: num_params / seconds / 1e6 for name, seconds in figures.items()}
+    return {
+        "num_params": num_params,
+        "stored": (folder / "shard").stat().st_size / checkpoint.data_bytes,
+        "bound": num_params / sum(bounds.values()) / 1e6,
+        "ns": {name: round(number, 2) for name, number in nanoseconds.items()},
+        **rates,
+    }
+
+
+def measure_gpt2(folder: Path) -> dict[str, Any]:
+    path = folder / "model.safetensors"
+    save_file(make_gpt2(), path)
+    packed = measure_packing(path, folder)
+    num_params = packed["num_params"]
     state = load_state(path, transposed=True)
-    figures["rows"] = cpu_seconds(lambda: tokenize_rows(state, GPT2_TOKEN_SIZE))
+    rows = cpu_seconds(lambda: tokenize_rows(state, GPT2_TOKEN_SIZE))
     state.clear()
-    figures["rows_file"] = cpu_seconds(
+    rows_file = cpu_seconds(
         lambda: tokenize_rows_to_file(path, GPT2_TOKEN_SIZE, folder / "rows.pt", True), repeats=1
     )
-    rates = {name: num_params / seconds / 1e6 for name, seconds in figures.items()}
-    stored = (folder / "shard").stat().st_size / (4 * num_params)
     rows_bytes = (folder / "rows.pt").stat().st_size / num_params
-    return {"num_params": num_params, "stored": stored, "rows_bytes": rows_bytes, **rates}
+    return packed | {
+        "rows": num_params / rows / 1e6,
+        "rows_file": num_params / rows_file / 1e6,
+        "rows_bytes": rows_bytes,
+    }
 
 
-def measure_cnn(folder: Path, num_models: int = 2000, num_stored: int = 300) -> dict[str, Any]:
+def measure_bf16(folder: Path) -> dict[str, Any]:
+    path = folder / "model.safetensors"
+    tensors = make_gpt2()
+    save_file({name: values.astype(ml_dtypes.bfloat16) for name, values in tensors.items()}, path)
+    return measure_packing(path, folder)
+
+
+def measure_cnn(folder: Path, num_models: int = 2000, num_stored: int = 1000) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     models = [make_cnn(rng) for _ in range(num_models)]
     num_params = sum(values.size for values in models[0].values())
@@ -240,6 +296,7 @@ def measure_cnn(folder: Path, num_models: int = 2000, num_stored: int = 300) -> 
         "num_params": num_params,
         "rows": num_models * num_params / rows / 1e6,
         "ours": num_models * num_params / ours / 1e6,
+        "stages": num_stored * num_params / stage["cpu_s"] / 1e6,
         "stage_ms": stage["cpu_s"] / num_stored * 1e3,
         "stored": stage["shard_bytes"] / (4 * num_params * num_stored),
         "stored_all": stage["store_bytes"] / (4 * num_params * num_stored),
@@ -264,7 +321,7 @@ def measure_stages(home: Path, models: list[Tensors]) -> dict[str, Any]:
     files = pl.DataFrame(rows)
     started = time.process_time()
     layers = plan_family(store, files)
-    shards = pack_family(store, files, layers)
+    shards = pack_family(store, layers)
     layers.write_parquet(home / "layers.parquet")
     shards.write_parquet(home / "shards.parquet")
     cpu_s = time.process_time() - started
@@ -282,15 +339,20 @@ def folder_bytes(folder: Path) -> int:
 
 def measure_zoo(folder: Path, num_models: int = 8) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    (folder / "home").mkdir()
     models = [make_resnet18(rng) for _ in range(num_models)]
     num_params = sum(v.size for name, v in models[0].items() if v.dtype == np.float32)
-    stage = measure_stages(folder / "home", models)
+    runs = []
+    for _ in range(ZOO_REPEATS):
+        with tempfile.TemporaryDirectory(dir=folder) as home:
+            runs.append(measure_stages(Path(home), models))
+    seconds = sorted(run["cpu_s"] / num_models for run in runs)
     return {
         "num_params": num_params,
         "num_models": num_models,
-        "cpu_s": stage["cpu_s"] / num_models,
-        "bytes_per_param": stage["store_bytes"] / num_models / num_params,
+        "cpu_s": statistics.median(seconds),
+        "cpu_s_least": seconds[0],
+        "cpu_s_most": seconds[-1],
+        "bytes_per_param": runs[0]["store_bytes"] / num_models / num_params,
     }
 
 
@@ -355,8 +417,7 @@ def show(results: dict[str, dict[str, Any]]) -> str:
         (
             f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} shared cores, "
             f"load {os.getloadavg()[0]:.0f}, Python {platform.python_version()}; `python "
-            f"benchmarks/tokens.py`. CPU time, one thread, least of {REPEATS}. SHA-256 alone: "
-            f"{sha256_rate():.0f} M float32 parameters per CPU-second."
+            f"benchmarks/tokens.py`. CPU time, one thread, median of {REPEATS}."
         ),
         "",
         "| what | M params per CPU-s | over per-row method of this run | over published |",
@@ -366,11 +427,14 @@ def show(results: dict[str, dict[str, Any]]) -> str:
         for key, what in rows.items():
             if part in results:
                 rate = results[part][key]
-                ours, theirs = rate / results[part]["rows"], rate / PUBLISHED[part]
-                lines.append(f"| {what} | {rate:,.1f} | {ours:.1f}x | {theirs:.1f}x |")
+                peer = {"bf16": "gpt2"}.get(part, part)
+                theirs = f"{rate / PUBLISHED[peer]:.1f}x"
+                ours = f"{rate / results[peer]['rows']:.1f}x" if peer in results else ""
+                lines.append(f"| {what} | {rate:,.1f} | {ours} | {theirs} |")
     lines.append("")
+    lines += [*show_roofline(results), ""]
     for part, figures in results.items():
-        rounded = {name: round(value, 3) for name, value in figures.items()}
+        rounded = {name: round(v, 3) if name != "ns" else v for name, v in figures.items()}
         lines += [f"`{part}`: `{json.dumps(rounded)}`", ""]
     if "zoo" in results:
         zoo = results["zoo"]
@@ -388,30 +452,55 @@ def show(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def show_roofline(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return where the time goes; the first three are a bound for what reads, hashes and writes."""
+    names = ("read", "digest", "write", "arithmetic", "turning")
+    lines = [
+        f"| ns per parameter | {' | '.join(names)} | sum | bound, M/s | measured, M/s |",
+        f"|---|{'---|' * (len(names) + 3)}",
+    ]
+    for part, what in (("gpt2", "GPT-2, float32"), ("bf16", "GPT-2, bfloat16")):
+        if part in results:
+            found = results[part]
+            cells = " | ".join(f"{found['ns'][name]:.2f}" for name in names)
+            total = sum(found["ns"].values())
+            lines.append(
+                f"| {what} | {cells} | {total:.2f} | {found['bound']:.0f} | "
+                f"{found['ours_stored']:.0f} |"
+            )
+    return lines
+
+
 ROWS = {
     "gpt2": {
         "statistics": "GPT-2: plan and s(W) statistics alone",
-        "ours": "GPT-2: from file to scaled values with statistics, not written",
+        "ours": "GPT-2: from file to values in token order with statistics, not written",
         "ours_file": "GPT-2: the same, written and flushed, not hashed",
         "ours_stored": "GPT-2: the same, written and hashed: what the stages do",
         "rows": "GPT-2: per-row method, in memory",
         "rows_file": "GPT-2: per-row method, read, s(W), standardised, stored",
     },
+    "bf16": {
+        "statistics": "GPT-2 in bfloat16: plan and s(W) statistics alone",
+        "ours_stored": "GPT-2 in bfloat16: from file, with statistics, written and hashed",
+    },
     "cnn": {
-        "ours": "2,000 CNNs in a batch: scaled values with statistics, in memory",
+        "stages": "1,000 CNNs through both stages, with manifests, tables and flushes",
+        "ours": "2,000 CNNs in a batch: values in token order with statistics, in memory",
         "rows": "2,000 CNNs: per-row method, in memory",
     },
 }
 
 
-def sha256_rate() -> float:
-    data = bytes(64 * 2**20)
-    return len(data) / 4e6 / cpu_seconds(lambda: hashlib.sha256(data).digest())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"gpt2": measure_gpt2, "cnn": measure_cnn, "zoo": measure_zoo, "memory": measure_memory}
+    parts = {
+        "gpt2": measure_gpt2,
+        "bf16": measure_bf16,
+        "cnn": measure_cnn,
+        "zoo": measure_zoo,
+        "memory": measure_memory,
+    }
     names = [*parts, "synthetic"]
     parser.add_argument("--parts", nargs="+", choices=names, default=names)
     parser.add_argument("--gigabytes", type=float, default=20.0)

@@ -88,7 +88,7 @@ ROUNDS, S3_ROUNDS = 7, 3
 def pack(store: Store, folders: dict[str, Path]) -> pl.DataFrame:
     """Run the models through the real stages."""
     files = store_repos(store, folders)
-    rows = pack_family(store, files, plan_family(store, files)).filter("accepted")
+    rows = pack_family(store, plan_family(store, files)).filter("accepted")
     assert rows.height == len(folders)
     return rows.with_columns(weight=pl.lit(1.0))
 

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     NO_SPACE = "no_space"
     # Weights.
     NON_FINITE_WEIGHTS = "non_finite_weights"
+    WEIGHTS_OUT_OF_RANGE = "weights_out_of_range"
     NOTHING_TO_TOKENIZE = "nothing_to_tokenize"
     # Treatment of a tensor that is not tokenised.
     BUFFER = "buffer"

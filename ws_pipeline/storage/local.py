@@ -61,7 +61,7 @@ class LocalFolder:
         return True
 
     def create_many(self, objects: Mapping[str, bytes]) -> frozenset[str]:
-        """See :class:`~.objects.ObjectFolder`: two flushes for all of them, of the bytes, of the names."""
+        """See :class:`~.objects.ObjectFolder`: one flush of all bytes, one of all names."""
         wanted = {key: data for key, data in objects.items() if not self.exists(key)}
         self.check_space(sum(len(data) for data in wanted.values()))
         folder = Path(self.root) / TEMPORARY_FOLDER

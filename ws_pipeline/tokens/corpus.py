@@ -38,7 +38,6 @@ CORPUS_SCHEMA: dict[str, pl.DataType] = {
     "family": pl.String(),
     "split": pl.String(),
     "lineage_root": pl.String(),
-    "weight": pl.Float64(),
     "licence": pl.String(),
     "manifest": pl.String(),
     "shard_sha256": pl.String(),
@@ -57,20 +56,17 @@ VERDICT_PAYLOAD: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitPolicy:
-    """Part of a recipe: how models are split and how often each is drawn.
+    """Part of a recipe: how models are split. How often each is drawn: ``mixture``.
 
     Attributes:
         val_share: Expected share of lineages in ``val``.
         test_share: Expected share of lineages in ``test``.
         seed: Of the hash.
-        family_exponent: A family of n models is drawn in proportion to n to this power: 1 draws
-            every model alike, 0 every family alike.
     """
 
     val_share: float = 0.15
     test_share: float = 0.20
     seed: int = 0
-    family_exponent: float = 1.0
 
     def __post_init__(self) -> None:
         shares = {"val_share": self.val_share, "test_share": self.test_share}
@@ -81,10 +77,6 @@ class SplitPolicy:
             raise ConfigError(
                 f"SplitPolicy must leave a tenth to train; val and test take "
                 f"{sum(shares.values())}."
-            )
-        if not 0.0 <= self.family_exponent <= 1.0:
-            raise ConfigError(
-                f"SplitPolicy.family_exponent must be within [0, 1], it is {self.family_exponent}."
             )
 
 
@@ -196,11 +188,7 @@ def _verdict_rows(rows: pl.DataFrame, verdicts: Mapping[str, CorpusVerdict]) -> 
 def _split_models(rows: pl.DataFrame, policy: SplitPolicy) -> pl.DataFrame:
     """Return CORPUS_SCHEMA of the models that go in."""
     splits = [assign_split(root, policy) for root in rows["lineage_root"]]
-    family_size = pl.len().over("family").cast(pl.Float64)
-    rows = rows.with_columns(
-        split=pl.Series(splits, dtype=pl.String),
-        weight=family_size.pow(policy.family_exponent - 1.0),
-    )
+    rows = rows.with_columns(split=pl.Series(splits, dtype=pl.String))
     return rows.select(pl.col(name).cast(dtype) for name, dtype in CORPUS_SCHEMA.items()).sort(
         "hub_id"
     )

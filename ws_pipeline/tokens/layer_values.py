@@ -15,13 +15,13 @@ from ws_pipeline.storage.ranges import RangeReader, read_range
 from ws_pipeline.tokens.batch_plan import F64, ITEM_BYTES, Reads
 from ws_pipeline.tokens.layer_table import DTYPES
 from ws_pipeline.tokens.records import TokenLayer
-from ws_pipeline.tokens.shard_format import SHARD_LIMITS, VALUES_PREFIX
+from ws_pipeline.tokens.shard_format import SHARD_LIMITS
 from ws_pipeline.tokens.window_batch import WindowBatch
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import widen
 from ws_pipeline.weights.header import LENGTH_BYTES, parse_header, read_header_bytes
-from ws_pipeline.weights.layers import plan_checkpoint
 from ws_pipeline.weights.matrix import join_matrix
+from ws_pipeline.weights.packing import VALUES_PREFIX, plan_checkpoint
 from ws_pipeline.weights.plan import Layer
 
 _ITEM_BYTES: list[int] = ITEM_BYTES.tolist()

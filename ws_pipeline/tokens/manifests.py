@@ -1,4 +1,4 @@
-"""What a tokens manifest says of a shard, written and read back. No I/O.
+"""What manifests say of a shard, read back and checked. No I/O.
 
 Not here: where manifests lie (a store: ``shards``; a folder: ``pack_folder``).
 """
@@ -8,30 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ws_pipeline.errors import IntegrityError
-from ws_pipeline.tokens.records import (
-    TokenLayer,
-    token_layer_from_record,
-    token_layer_to_record,
-)
+from ws_pipeline.tokens.records import TokenLayer, token_layer_from_record
 from ws_pipeline.tokens.shard_format import SourceFile
-from ws_pipeline.weights.checkpoint import Checkpoint
-
-
-def describe_shard(checkpoint: Checkpoint, layers: tuple[TokenLayer, ...]) -> dict[str, Any]:
-    """Return the part of a manifest that says what a shard holds and what it was made from."""
-    return {
-        "num_values": sum(layer.num_values for layer in layers),
-        "num_params": sum(tensor.num_params for tensor in checkpoint.tensors.values()),
-        "layers": [token_layer_to_record(layer) for layer in layers],
-        "sources": [
-            {
-                "name": file.name,
-                "header_text": file.header_text,
-                "data_bytes": file.header.data_bytes,
-            }
-            for file in checkpoint.files
-        ],
-    }
 
 
 def read_sources(manifest: Mapping[str, Any]) -> list[SourceFile]:

@@ -52,8 +52,7 @@ def weigh_models(rows: pl.DataFrame, mixture: Mixture) -> npt.NDArray[np.float64
     """Return the probability of each model; ``(models,)``.
 
     Args:
-        rows: Corpus rows: ``family``, and ``weight``, by which a model counts more or less than
-            the others of its family.
+        rows: Corpus rows: ``family``.
         mixture: The shares.
 
     Raises:
@@ -66,7 +65,7 @@ def weigh_models(rows: pl.DataFrame, mixture: Mixture) -> npt.NDArray[np.float64
         )
     else:
         shares = sizes ** (1.0 / mixture.temperature)
-    weights = shares / sizes * rows["weight"].to_numpy().astype(np.float64)
+    weights = shares / sizes
     if not weights.sum() > 0.0:
         raise ConfigError(
             "Mixture.family_weights must give weight to a family that is there: "

@@ -17,17 +17,21 @@ import polars as pl
 from ws_pipeline.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.errors import IntegrityError, MissingInputError, WeightsError
 from ws_pipeline.storage.objects import HashingWriter, file_sha256
-from ws_pipeline.tokens.manifests import describe_shard, read_sources, read_token_layers
-from ws_pipeline.tokens.records import TOKEN_LAYER_FIELDS
-from ws_pipeline.tokens.shard_format import (
+from ws_pipeline.tokens.manifests import read_sources, read_token_layers
+from ws_pipeline.tokens.records import place_layers, token_layer_to_record
+from ws_pipeline.tokens.shard_format import SHARD_NAME, open_shard, restore_files
+from ws_pipeline.weights.checkpoint import Checkpoint
+from ws_pipeline.weights.model_files import SUFFIX
+from ws_pipeline.weights.model_plan import plan_model
+from ws_pipeline.weights.packing import (
     SHARD_METADATA,
-    SHARD_NAME,
-    open_shard,
-    restore_files,
+    UNFIT_REASONS,
+    Statistics,
+    describe_sources,
+    plan_checkpoint,
     write_shard,
 )
-from ws_pipeline.weights.checkpoint import SUFFIX, Checkpoint
-from ws_pipeline.weights.layers import plan_checkpoint
+from ws_pipeline.weights.plan import LayerPlan
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_from_record, layer_to_record
 
 LAYERS_NAME = "layers.parquet"
@@ -37,9 +41,6 @@ INDEX_NAME = "model.safetensors.index.json"
 MAX_MANIFEST_BYTES = 2**30
 """It repeats the headers of all source files."""
 
-# Columns that say where in the shard a layer is; the plan has the others already.
-_PLACE_FIELDS = {name: TOKEN_LAYER_FIELDS[name] for name in ("offset", "scale_exponent")}
-
 
 def pack_path(path: Path, out: Path) -> dict[str, Any]:
     """Pack a safetensors file, a sharded folder or a repo folder into the folder ``out``.
@@ -47,30 +48,33 @@ def pack_path(path: Path, out: Path) -> dict[str, Any]:
     Returns:
         The manifest: num_values, num_params, layers, sources, shard (sha256, num_bytes).
 
-    Layers with NaN or infinity are carried, so that any checkpoint can be packed.
+    Layers with numbers that cannot be learned from (NaN, infinity, beyond float32) are carried, so
+    that any checkpoint can be packed.
 
     Raises:
         WeightsError: The files do not make one model.
     """
     checkpoint = Checkpoint.open(path)
-    plan, statistics = plan_checkpoint(checkpoint, carry_non_finite=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST_NAME).unlink(missing_ok=True)
-    with _replacing(out / SHARD_NAME) as partial, partial.open("wb") as file:
-        shard = HashingWriter(file)
-        token_layers = write_shard(checkpoint, plan.layers, statistics, shard)
-    places = {layer.name: layer for layer in token_layers}
-    records = [
+    with _replacing(out / SHARD_NAME) as partial:
+        plan, statistics, shard = _write_shard(checkpoint, partial)
+    plans = [
         layer_to_record(layer, measured)
-        | {name: getattr(places.get(layer.name), name, None) for name in _PLACE_FIELDS}
         for layer, measured in zip(plan.layers, statistics, strict=True)
     ]
-    schema = {field.name: field.dtype for field in LAYER_STRUCT.fields} | _PLACE_FIELDS
+    token_layers = place_layers(plans)
+    places = {layer.name: layer.offset for layer in token_layers}
+    schema = {field.name: field.dtype for field in LAYER_STRUCT.fields} | {"offset": pl.Int64()}
     with _replacing(out / LAYERS_NAME) as partial:
+        records = [record | {"offset": places.get(record["name"])} for record in plans]
         pl.DataFrame(records, schema=schema).write_parquet(partial)
     manifest = {
         **SHARD_METADATA,
-        **describe_shard(checkpoint, token_layers),
+        "num_values": sum(layer.num_values for layer in token_layers),
+        "num_params": sum(tensor.num_params for tensor in checkpoint.tensors.values()),
+        "layers": [token_layer_to_record(layer) for layer in token_layers],
+        "sources": describe_sources(checkpoint),
         "shard": {"sha256": shard.sha256, "num_bytes": shard.num_bytes},
         "layers_sha256": file_sha256(out / LAYERS_NAME),
     }
@@ -110,6 +114,22 @@ def unpack_path(folder: Path, out: Path) -> list[Path]:
     if len(sources) > 1:
         _write_index(paths, target)
     return sorted(paths.values())
+
+
+def _write_shard(checkpoint: Checkpoint, path: Path) -> tuple[LayerPlan, Statistics, HashingWriter]:
+    """Write the shard in one pass; where a layer is unfit, all are looked at, then written."""
+    plan = plan_model(checkpoint)
+    with path.open("wb") as file:
+        shard = HashingWriter(file)
+        try:
+            return plan, write_shard(checkpoint, plan, shard), shard
+        except WeightsError as error:
+            if error.reason not in UNFIT_REASONS:
+                raise
+    plan, _ = plan_checkpoint(checkpoint, carry_unfit=True)
+    with path.open("wb") as file:
+        shard = HashingWriter(file)
+        return plan, write_shard(checkpoint, plan, shard), shard
 
 
 def _write_index(paths: dict[str, Path], target: Path) -> None:

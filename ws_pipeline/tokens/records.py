@@ -1,10 +1,15 @@
-"""Tokenised layers as rows: the TOKEN_LAYER struct of tables and manifests. No I/O."""
+"""Tokenised layers as rows: the TOKEN_LAYER struct of tables and manifests. No I/O.
 
-from collections.abc import Mapping
+Where a layer lies in its model's shard follows from the plan by arithmetic (:func:`place_layers`).
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+
+from ws_pipeline.weights.plan import Treatment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +61,33 @@ TOKEN_LAYER_FIELDS: dict[str, pl.DataType] = {
     "std": pl.Float64(),
 }
 TOKEN_LAYER_STRUCT = pl.Struct(TOKEN_LAYER_FIELDS)
+
+
+def place_layers(records: Iterable[Mapping[str, Any]]) -> tuple[TokenLayer, ...]:
+    """Return the tokenised layers of a plan, each with its place in the shard.
+
+    Args:
+        records: All layers in plan order, as :func:`~ws_pipeline.weights.records.layer_to_record`
+            gives them, with statistics.
+    """
+    offsets: dict[str, int] = {}
+    placed: list[TokenLayer] = []
+    for record in records:
+        if record["treatment"] != Treatment.TOKENISED:
+            continue
+        dtype = record["dtype"]
+        layer = TokenLayer(
+            **{name: record[name] for name in ("name", "role", "block", "depth", "rows")},
+            dtype=dtype,
+            offset=offsets.get(dtype, 0),
+            cols=record["cols"] + (record["bias_name"] != ""),
+            scale_exponent=0,
+            mean=record["mean"],
+            std=record["std"],
+        )
+        offsets[dtype] = layer.offset + layer.num_values
+        placed.append(layer)
+    return tuple(placed)
 
 
 def token_layer_to_record(layer: TokenLayer) -> dict[str, Any]:

@@ -127,7 +127,8 @@ class WindowDataset:
 
     Args:
         store: Where the shards are.
-        rows: Corpus rows: ``shard_sha256``, ``layers`` and ``weight``, by which models are drawn.
+        rows: Corpus rows: ``shard_sha256``, ``layers``; and ``weight``, by which models are drawn
+            (``mixture``).
         layout: How layers are cut.
         window_size: Tokens per window.
         batch_size: Windows per step of all processes together.

@@ -1,14 +1,15 @@
 """One model's safetensors files as one set of tensors, read one tensor at a time. Does I/O.
 
-Not here: what a tensor is for (``roles``, ``plan``). Files are read by position, never mapped: a
-mapped file that is truncated underneath kills the process, a short read is an error with a name.
-Nothing is unpickled; ``config.json`` and a shard index are the only other files that are looked at.
+Not here: which files make a model (``model_files``), what a tensor is for (``roles``, ``plan``).
+Files are read by position, never mapped: a mapped file that is truncated underneath kills the
+process, a short read is an error with a name. Nothing is unpickled; ``config.json`` and a shard
+index are the only other files that are looked at.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,17 +27,20 @@ from ws_pipeline.weights.header import (
     parse_header,
     read_header_bytes,
 )
-from ws_pipeline.weights.header_format import name_foreign_format
+from ws_pipeline.weights.model_files import (
+    INDEX_SUFFIX,
+    MAX_JSON_DEPTH,
+    SUFFIX,
+    list_model_files,
+    read_bounded,
+    read_index,
+    refuse_foreign,
+)
 
-SUFFIX = ".safetensors"
-INDEX_SUFFIX = ".safetensors.index.json"
 CONFIG_NAME = "config.json"
 
 MAX_CONFIG_BYTES = 8 * 2**20
 """The label maps of a 21k-class model are 1.5 MB."""
-MAX_INDEX_BYTES = 32 * 2**20
-"""An index names every tensor once more, with its file: twice a header's cap."""
-MAX_JSON_DEPTH = 64
 SMALL_FILE_BYTES = 2**18
 """A file up to this size is read whole when it is opened: one system call in place of two for each
 tensor, which is most of the time for a model of a few thousand parameters."""
@@ -92,16 +96,16 @@ class Checkpoint:
         """
         path = Path(path)
         if path.is_dir():
-            return cls.open_files([(file.name, file) for file in _list_model_files(path)], path)
+            return cls.open_files([(file.name, file) for file in list_model_files(path)], path)
         if not path.is_file():
             raise MissingInputError(
                 f"There is no file or folder at {path}; name a .safetensors file or a repo folder."
             )
         if path.name.endswith(INDEX_SUFFIX):
-            files = _read_index(path)
+            files = read_index(path)
             return cls.open_files([(file.name, file) for file in files], path.parent)
         if path.suffix != SUFFIX:
-            _refuse_foreign(path)
+            refuse_foreign(path)
         return cls.open_files([(path.name, path)], path.parent)
 
     @classmethod
@@ -186,7 +190,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a ``config.json`` within bounds; WeightsError (``invalid_config``) if it breaks them."""
     try:
         config = load_json(
-            _read_bounded(path, MAX_CONFIG_BYTES),
+            read_bounded(path, MAX_CONFIG_BYTES),
             max_bytes=MAX_CONFIG_BYTES,
             max_depth=MAX_JSON_DEPTH,
         )
@@ -204,49 +208,6 @@ def _find_config(files: Sequence[tuple[str, Path]], folder: Path | None) -> Path
     if folder is not None and (folder / CONFIG_NAME).is_file():
         return folder / CONFIG_NAME
     return None
-
-
-def _list_model_files(folder: Path) -> list[Path]:
-    """Choose the files that make the model of a folder: an index, model.safetensors, or all."""
-    indices = sorted(folder.glob(f"*{INDEX_SUFFIX}"))
-    if indices:
-        return _read_index(indices[0])
-    files = sorted(file for file in folder.glob(f"*{SUFFIX}") if file.is_file())
-    whole = [file for file in files if file.name == f"model{SUFFIX}"]
-    if not files:
-        raise MissingInputError(
-            f"There is no .safetensors file in {folder}; pickled weights are not read."
-        )
-    return whole or files
-
-
-def _read_index(path: Path) -> list[Path]:
-    """Return the files that a shard index names; their names must be plain, beside the index."""
-    try:
-        index = load_json(
-            _read_bounded(path, MAX_INDEX_BYTES),
-            max_bytes=MAX_INDEX_BYTES,
-            max_depth=MAX_JSON_DEPTH,
-        )
-    except BoundedJsonError as error:
-        _refuse(Reason.INVALID_INDEX, f"{path.name} cannot be used: {error}.")
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        _refuse(Reason.INVALID_INDEX, f"{path.name} must hold an object weight_map.")
-    names = set()
-    for name in weight_map.values():
-        # A joined "../" would read another model's shard, or any file of the machine.
-        if not isinstance(name, str) or not name.endswith(SUFFIX) or not _is_plain(name):
-            _refuse(
-                Reason.INVALID_INDEX,
-                f"{path.name} must name safetensors files beside it, it names {str(name)[:80]!r}.",
-            )
-        names.add(name)
-    return [path.parent / name for name in sorted(names)]
-
-
-def _is_plain(name: str) -> bool:
-    return PurePosixPath(name).name == name and "\\" not in name and "\0" not in name
 
 
 def _open_file(name: str, path: Path, limits: HeaderLimits) -> CheckpointFile:
@@ -283,21 +244,6 @@ def _merge_tensors(files: Sequence[CheckpointFile]) -> dict[str, TensorInfo]:
                 )
             tensors[tensor.name] = replace(tensor, file=file.name)
     return tensors
-
-
-def _read_bounded(path: Path, max_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
-    except OSError as error:
-        raise MissingInputError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _refuse_foreign(path: Path) -> NoReturn:
-    with path.open("rb") as file:
-        found = name_foreign_format(file.read(LENGTH_BYTES))
-    what = f"it is {found}" if found else "name one, or a folder that holds one"
-    _refuse(Reason.NOT_SAFETENSORS, f"{path.name} must be a {SUFFIX} file; {what}.")
 
 
 def _read_runs(path: Path, offsets: Sequence[int], rows: npt.NDArray[np.uint8]) -> None:

@@ -1,16 +1,18 @@
-"""The stage ``weights/layers``: a layer plan with statistics for every downloaded repo. Does I/O.
+"""The stage ``weights/layers``: every downloaded repo read once, measured and packed. Does I/O.
 
 One row per repo revision. The verdict follows from the bytes alone, so it is stored in a create-
-only manifest and never computed twice. Weights are read once, one layer at a time.
+only manifest and never computed twice; it names the blob that holds the weights in token order.
+Models go in groups: the blobs of a group are flushed together, then its manifests are, and small
+models of one architecture are packed in one go (``populations``). Not here: the pass over one model
+(``packing``).
 """
 
-import json
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from ws_pipeline.errors import Reason, RefusedError, WeightsError
@@ -18,28 +20,21 @@ from ws_pipeline.hub.repo import KEY_SCHEMA
 from ws_pipeline.storage.manifests import manifest_key
 from ws_pipeline.storage.store import Store
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.dtypes import is_weight_dtype, widen
-from ws_pipeline.weights.header import TensorInfo
-from ws_pipeline.weights.plan import (
-    Layer,
-    LayerPlan,
-    Treatment,
-    carry_layer,
-    plan_layers,
-    tie_layer,
-)
-from ws_pipeline.weights.records import LAYER_STRUCT, layer_to_record
-from ws_pipeline.weights.role_rules import Role
-from ws_pipeline.weights.statistics import LayerStatistics, measure_layer
-from ws_pipeline.weights.values import TensorValues
+from ws_pipeline.weights.model_plan import plan_model
+from ws_pipeline.weights.packing import describe_sources, write_shard
+from ws_pipeline.weights.plan import LayerPlan, Treatment
+from ws_pipeline.weights.populations import is_small, stack_tensors, write_shards
+from ws_pipeline.weights.records import LAYER_STRUCT, layer_to_record, statistics_of_row
 
 LAYERS_STAGE = "weights-layers"
-LAYERS_VERSION = "2"
-"""Raise it whenever a plan or a statistic changes for the same bytes."""
+LAYERS_VERSION = "3"
+"""Raise it whenever a plan, a statistic or a shard changes for the same bytes."""
 
 LAYERS_SCHEMA: dict[str, pl.DataType] = {
     **KEY_SCHEMA,
     "plan_manifest": pl.String(),
+    "shard_sha256": pl.String(),
+    "num_shard_bytes": pl.Int64(),
     "num_params": pl.Int64(),
     "num_bytes": pl.Int64(),
     "num_tokenised_bytes": pl.Int64(),
@@ -51,14 +46,15 @@ LAYERS_SCHEMA: dict[str, pl.DataType] = {
 PASSING_REASONS = frozenset({Reason.MISSING_INPUT, Reason.FILE_TOO_LARGE})
 """Refusals that do not follow from the bytes but from what this machine has: a row, no manifest."""
 
-MAX_PLAN_KEPT = 1000
-"""Plans of more tensors than this are not kept for the next model: they would fill memory."""
+GROUP_MODELS = 256
+"""Models whose verdicts become durable together: a kill loses at most those."""
 
-_TIE_ROLES = frozenset({Role.EMBEDDING, Role.LINEAR})
+GROUP_BYTES = 64 * 2**20
+"""Weights after which a group ends: what is waiting in memory, and work that a kill may lose."""
 
 
 def plan_family(store: Store, files: pl.DataFrame) -> pl.DataFrame:
-    """Plan every accepted repo of a family's ``hub/files`` table.
+    """Plan, measure and pack every accepted repo of a family's ``hub/files`` table.
 
     Args:
         store: Where blobs and manifests are.
@@ -67,73 +63,14 @@ def plan_family(store: Store, files: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A frame of LAYERS_SCHEMA, one row per accepted row of ``files``, in its order.
     """
-    rows = [_plan_row(store, row) for row in files.filter("accepted").iter_rows(named=True)]
-    return pl.DataFrame(rows, schema=LAYERS_SCHEMA)
-
-
-def plan_checkpoint(
-    checkpoint: Checkpoint, *, carry_non_finite: bool = False
-) -> tuple[LayerPlan, tuple[LayerStatistics | None, ...]]:
-    """Plan one model and measure its tokenised layers; the statistics align with the plan's layers.
-
-    Args:
-        checkpoint: The model.
-        carry_non_finite: Carry a layer that holds NaN or infinity verbatim, with that reason,
-            instead of refusing the model; take packed models too. Packing needs that (tables of
-            energies use infinity on purpose); a corpus to learn from does not.
-
-    Raises:
-        WeightsError: ``non_finite_weights`` or ``quantized``.
-    """
-    config_text = json.dumps(checkpoint.config, sort_keys=True)
-    tensors = tuple(checkpoint.tensors.values())
-    plan_once = _plan_once if len(tensors) <= MAX_PLAN_KEPT else _plan_once.__wrapped__
-    plan = plan_once(tensors, config_text)
-    if not carry_non_finite:
-        plan.require_unpacked()
-    for name, tied_to in find_tied_layers(checkpoint, plan).items():
-        plan = tie_layer(plan, name, tied_to)
-    statistics: list[LayerStatistics | None] = []
-    for layer in plan.layers:
-        try:
-            statistics.append(_measure(checkpoint, layer))
-        except WeightsError as error:
-            if not carry_non_finite or error.reason is not Reason.NON_FINITE_WEIGHTS:
-                raise
-            plan = carry_layer(plan, layer.name, error.reason)
-            statistics.append(None)
-    plan.account()
-    return plan, tuple(statistics)
-
-
-@lru_cache(maxsize=64)
-def _plan_once(tensors: tuple[TensorInfo, ...], config_text: str) -> LayerPlan:
-    """Plan tensors that may come again: the models of a population share their plan."""
-    return plan_layers(tensors, json.loads(config_text))
-
-
-def find_tied_layers(checkpoint: Checkpoint, plan: LayerPlan) -> dict[str, str]:
-    """Return {name: tensor with the same bytes} for output heads that repeat an input embedding.
-
-    Only pairs of equal shape and dtype with an embedding in them are compared, so few are read.
-    """
-    tied: dict[str, str] = {}
-    candidates = [
-        layer for layer in plan.tokenised if layer.role in _TIE_ROLES and not layer.bias_name
-    ]
-    kept = [layer for layer in candidates if layer.role is Role.EMBEDDING]
-    for layer in candidates:
-        for original in kept:
-            is_pair = layer.name != original.name and original.name not in tied
-            if not is_pair or (layer.shape, layer.dtype) != (original.shape, original.dtype):
-                continue
-            # Of two embeddings the later one is the copy; a linear always is.
-            if layer.role is Role.EMBEDDING and layer.index < original.index:
-                continue
-            if _equal_bytes(checkpoint, layer.name, original.name):
-                tied[layer.name] = original.name
-                break
-    return tied
+    rows: list[dict[str, Any]] = []
+    group = _Group(store)
+    for row in files.filter("accepted").iter_rows(named=True):
+        group.add(row)
+        if len(group.jobs) >= GROUP_MODELS or group.num_bytes >= GROUP_BYTES:
+            rows += group.finish()
+            group = _Group(store)
+    return pl.DataFrame(rows + group.finish(), schema=LAYERS_SCHEMA)
 
 
 def open_repo(store: Store, files_manifest: Mapping[str, Any]) -> Checkpoint:
@@ -144,38 +81,181 @@ def open_repo(store: Store, files_manifest: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint.open_files(files)
 
 
-def _plan_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
-    key = manifest_key(LAYERS_STAGE, row["hub_id"], row["revision"], LAYERS_VERSION)
-    verdict = store.manifests.read_if_exists(key)
-    reused = verdict is not None
-    if verdict is None:
-        verdict = _judge(store, row)
-        if verdict["reason"] not in PASSING_REASONS:
-            store.manifests.create(key, verdict)
-    stored_key = None if verdict["reason"] in PASSING_REASONS else key
-    payload = {name: verdict.get(name) for name in LAYERS_SCHEMA}
-    # The repo may have been renamed since: the row's own name counts.
-    return payload | {"repo_id": row["repo_id"], "reused": reused, "plan_manifest": stored_key}
+@dataclass(kw_only=True, slots=True)
+class _Job:
+    """One model of a group.
 
+    Attributes:
+        row: Of ``hub/files``.
+        key: Of its manifest.
+        verdict: Payload of its manifest; empty while it waits for the group's end.
+        shard: Its shard, if that is to be stored with the group.
+    """
 
-def _judge(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
-    identity = {"hub_id": row["hub_id"], "repo_id": row["repo_id"], "revision": row["revision"]}
-    identity["files_manifest"] = row["manifest"]
-    try:
-        payload = _plan_payload(open_repo(store, store.manifests.read(row["manifest"])))
-    except RefusedError as error:
+    row: Mapping[str, Any]
+    key: str
+    verdict: dict[str, Any] = field(default_factory=dict)
+    shard: bytes | None = None
+    reused: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the verdict gets a manifest."""
+        return self.verdict["reason"] not in PASSING_REASONS
+
+    def accept(self, payload: Mapping[str, Any]) -> None:
+        """Note what was made of the model."""
+        verdict = {"accepted": True, "reason": "", "detail": ""}
+        self.verdict = {**self._identity(), **verdict, **payload}
+
+    def refuse(self, error: RefusedError) -> None:
+        """Note why the model is refused."""
         refusal = {"accepted": False, "reason": str(error.reason), "detail": str(error)}
-        return identity | refusal | {"layers": []}
-    return identity | {"accepted": True, "reason": "", "detail": ""} | payload
+        self.verdict = {**self._identity(), **refusal, "layers": []}
+
+    def table_row(self) -> dict[str, Any]:
+        """Return the row of the stage's table."""
+        shard = self.verdict.get("shard", {})
+        return {name: self.verdict.get(name) for name in LAYERS_SCHEMA} | {
+            "repo_id": self.row["repo_id"],  # it may have been renamed since the verdict
+            "reused": self.reused,
+            "plan_manifest": self.key if self.is_kept else None,
+            "shard_sha256": shard.get("sha256"),
+            "num_shard_bytes": shard.get("num_bytes"),
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        names = ("hub_id", "repo_id", "revision")
+        return {name: self.row[name] for name in names} | {"files_manifest": self.row["manifest"]}
 
 
-def _plan_payload(checkpoint: Checkpoint) -> dict[str, Any]:
-    plan, statistics = plan_checkpoint(checkpoint)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Waiting:
+    """A model in memory that may be packed with others."""
+
+    job: _Job
+    checkpoint: Checkpoint
+    plan: LayerPlan
+
+
+class _Group:
+    """Models that become durable together."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: list[_Waiting] = []
+        self.jobs: list[_Job] = []
+        self.num_bytes = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Judge one model, or keep it to be packed with others."""
+        key = manifest_key(LAYERS_STAGE, row["hub_id"], row["revision"], LAYERS_VERSION)
+        job = _Job(row=row, key=key)
+        self.jobs.append(job)
+        verdict = self._store.manifests.read_if_exists(key)
+        # A verdict whose shard is gone is none: the shard is made again, the same as before.
+        if verdict is not None and self._has_shard(verdict):
+            job.verdict, job.reused = verdict, True
+            return
+        try:
+            self._open(job)
+        except RefusedError as error:
+            job.refuse(error)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Pack what waits, make everything durable, and return the rows."""
+        for models in self._alike():
+            if len(models) > 1 and is_small(models[0].plan):
+                _pack_together(models)
+            else:
+                for model in models:
+                    _pack_alone(model)
+        packed = [(job, job.shard) for job in self.jobs if job.shard is not None]
+        blobs = self._store.blobs.put_many([shard for _, shard in packed])
+        for (job, _), blob in zip(packed, blobs, strict=True):
+            job.verdict["shard"] = {"sha256": blob.sha256, "num_bytes": blob.num_bytes}
+        self._store.manifests.create_many(
+            {job.key: job.verdict for job in self.jobs if job.is_kept and not job.reused}
+        )
+        return [job.table_row() for job in self.jobs]
+
+    def _has_shard(self, verdict: Mapping[str, Any]) -> bool:
+        return not verdict["accepted"] or self._store.blobs.exists(verdict["shard"]["sha256"])
+
+    def _open(self, job: _Job) -> None:
+        files = self._store.manifests.read(job.row["manifest"])
+        checkpoint = open_repo(self._store, files)
+        self.num_bytes += checkpoint.data_bytes
+        plan = plan_model(checkpoint)
+        plan.require_unpacked()
+        _require_tokens(plan)
+        if len(checkpoint.files) == 1 and checkpoint.files[0].content is not None:
+            self._waiting.append(_Waiting(job=job, checkpoint=checkpoint, plan=plan))
+            return
+        with self._store.blobs.writer(checkpoint.data_bytes) as out:
+            statistics = write_shard(checkpoint, plan, out)
+        records = [
+            layer_to_record(layer, measured)
+            for layer, measured in zip(plan.layers, statistics, strict=True)
+        ]
+        shard = {"shard": {"sha256": out.sha256, "num_bytes": out.num_bytes}}
+        job.accept(_describe(checkpoint, plan, records) | shard)
+
+    def _alike(self) -> Iterable[list[_Waiting]]:
+        """Return the waiting models, those of one plan together."""
+        groups: dict[int, list[_Waiting]] = {}
+        for model in self._waiting:
+            # Models of one architecture share the plan itself; one with a tied copy has its own.
+            groups.setdefault(id(model.plan), []).append(model)
+        return groups.values()
+
+
+def _pack_alone(model: _Waiting) -> None:
+    out = BytesIO()
+    try:
+        statistics = write_shard(model.checkpoint, model.plan, out)
+    except RefusedError as error:
+        model.job.refuse(error)
+        return
+    records = [
+        layer_to_record(layer, measured)
+        for layer, measured in zip(model.plan.layers, statistics, strict=True)
+    ]
+    model.job.shard = out.getvalue()
+    model.job.accept(_describe(model.checkpoint, model.plan, records))
+
+
+def _pack_together(models: Sequence[_Waiting]) -> None:
+    plan, infos = models[0].plan, models[0].checkpoint.tensors
+    tensors = stack_tensors([model.checkpoint for model in models])
+    shards, packed = write_shards(plan, tensors, infos)
+    templates = [layer_to_record(layer, None) for layer in plan.layers]
+    places = [layer.index for layer in plan.tokenised]
+    for model, shard, rows, is_fit in zip(
+        models, shards, packed.statistics.tolist(), packed.is_fit.tolist(), strict=True
+    ):
+        if not is_fit:
+            _pack_alone(model)  # which says what is wrong
+            continue
+        records = list(templates)
+        for place, row in zip(places, rows, strict=True):
+            records[place] = templates[place] | statistics_of_row(row)
+        model.job.shard = shard
+        model.job.accept(_describe(model.checkpoint, plan, records))
+
+
+def _require_tokens(plan: LayerPlan) -> None:
     if not plan.tokenised:
         raise WeightsError(
             f"None of the {len(plan.layers)} tensors holds floating-point weights.",
             reason=Reason.NOTHING_TO_TOKENIZE,
         )
+
+
+def _describe(
+    checkpoint: Checkpoint, plan: LayerPlan, records: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what a manifest says of an accepted model, but for its shard."""
     num_bytes = plan.account()
     return {
         "num_params": plan.num_params,
@@ -183,33 +263,6 @@ def _plan_payload(checkpoint: Checkpoint) -> dict[str, Any]:
         "num_tokenised_bytes": num_bytes[Treatment.TOKENISED],
         "num_carried_bytes": num_bytes[Treatment.CARRIED],
         "num_excluded_bytes": num_bytes[Treatment.EXCLUDED],
-        "layers": [
-            layer_to_record(layer, measured)
-            for layer, measured in zip(plan.layers, statistics, strict=True)
-        ],
+        "sources": describe_sources(checkpoint),
+        "layers": records,
     }
-
-
-def _measure(checkpoint: Checkpoint, layer: Layer) -> LayerStatistics | None:
-    if layer.treatment is Treatment.TOKENISED:
-        biases = TensorValues(checkpoint, layer.bias_name) if layer.bias_name else None
-        return measure_layer(layer.name, TensorValues(checkpoint, layer.name), biases)
-    is_running = layer.role in {Role.BATCHNORM_MEAN, Role.BATCHNORM_VAR}
-    if not is_running or not is_weight_dtype(layer.dtype):
-        return None
-    # Carried, but a network with NaN in them computes NaN all the same.
-    if not np.isfinite(widen(checkpoint.read_flat(layer.name))).all():
-        raise WeightsError(
-            f"Running statistics must be finite; {layer.name} holds NaN or infinity.",
-            reason=Reason.NON_FINITE_WEIGHTS,
-        )
-    return None
-
-
-def _equal_bytes(checkpoint: Checkpoint, left: str, right: str) -> bool:
-    chunks = zip(
-        TensorValues(checkpoint, left).chunks(),
-        TensorValues(checkpoint, right).chunks(),
-        strict=True,
-    )
-    return all(np.array_equal(one.view(np.uint8), other.view(np.uint8)) for one, other in chunks)

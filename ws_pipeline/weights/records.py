@@ -1,6 +1,6 @@
 """Layers as rows: the LAYER struct of tables and manifests, and back to :class:`Layer`. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -43,6 +43,14 @@ def layer_to_record(layer: Layer, statistics: LayerStatistics | None) -> dict[st
     }
     measured = {} if statistics is None else statistics.to_dict()
     return record | {name: measured.get(name) for name in STATISTICS_FIELDS}
+
+
+def statistics_of_row(row: Sequence[float]) -> dict[str, float | None]:
+    """Return the statistics of a record from numbers in STATISTICS_FIELDS' order, NaN for none."""
+    return {
+        name: None if number != number else number  # noqa: PLR0124 - only NaN differs from itself
+        for name, number in zip(STATISTICS_FIELDS, row, strict=True)
+    }
 
 
 def statistics_from_record(record: Mapping[str, Any]) -> LayerStatistics | None:

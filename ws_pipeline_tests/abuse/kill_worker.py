@@ -18,7 +18,10 @@ from ws_pipeline.hub.download import download_family
 from ws_pipeline.hub.selection import SelectionPolicy, select_family
 from ws_pipeline.hub.triage import triage_family
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.shards import pack_family
+from ws_pipeline.weights import layers
 from ws_pipeline.weights.header_pool import parse_header_apart
+from ws_pipeline.weights.layers import plan_family
 from ws_pipeline_tests.hub.simulated_stages import run_stages
 
 
@@ -38,7 +41,24 @@ def run_day(store: Store, request: dict[str, Any]) -> None:
     run_stages(request["endpoint"], store, day=request["day"], full=request["full"])
 
 
-WORK = {"download": store_family, "day": run_day}
+def pack_models(store: Store, request: dict[str, Any]) -> None:
+    """Measure and pack one family of a store that holds its files, as the assets do."""
+    layers.GROUP_MODELS = request["group"]
+    for number, folder in enumerate(request["folders"]):
+        blob = store.blobs.put_file(Path(folder) / "model.safetensors")
+        file = {"path": "model.safetensors", "sha256": blob.sha256, "num_bytes": blob.num_bytes}
+        store.manifests.create(f"files/id{number}/r/1", {"files": [file]})
+    planned = plan_family(store, pl.read_parquet(request["files"]))
+    for row in planned.filter("accepted").iter_rows(named=True):
+        # What is reported is there, and is what its name says.
+        assert len(store.blobs.read(row["shard_sha256"])) == row["num_shard_bytes"]
+        assert store.manifests.read(row["plan_manifest"])["shard"]["sha256"] == row["shard_sha256"]
+    packed = pack_family(store, planned)
+    assert packed["accepted"].all(), packed
+    store.tables.write("hub/packed", packed.drop("reused", "layers"))
+
+
+WORK = {"download": store_family, "day": run_day, "pack": pack_models}
 
 
 def main() -> None:

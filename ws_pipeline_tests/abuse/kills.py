@@ -105,6 +105,9 @@ class Reader(threading.Thread):
                 for file in manifest["files"] if key.startswith("manifests/files/") else ():
                     if not self.store.blobs.exists(file["sha256"]):
                         self.broken.append(f"{key} refers to what is not there")
+                shard = manifest.get("shard")
+                if shard and not self.store.blobs.exists(shard["sha256"]):
+                    self.broken.append(f"{key} refers to a shard that is not there")
         for key in self.store.blobs.folder.keys("blobs"):
             if key not in self.seen:
                 self.store.blobs.read(key.rpartition("/")[2])  # checks the digest

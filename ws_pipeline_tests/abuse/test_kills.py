@@ -1,7 +1,8 @@
 """Work killed at any moment leaves nothing half-written, and ends like work left alone.
 
 What is killed: the nightly run over a hub (scan, crawl, the manifests of triage, download, tables),
-and the download of files that take longer to come than to start. ``-m slow -s`` shows the counts.
+the download of files that take longer to come than to start, and the packing of models in groups.
+``-m slow -s`` shows the counts.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from ws_pipeline.hub.crawl import crawl_family
@@ -21,10 +24,14 @@ from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.abuse.kills import Kills, Worker, start_worker
 from ws_pipeline_tests.hub.scripted_hub import connect, make_weights, write_repo
 from ws_pipeline_tests.storage.s3_server import BUCKET, S3Server
+from ws_pipeline_tests.weights.safetensors_bytes import write_model
 
 NUM_FILES = 4
 NUM_ROWS = 60_000
 """Of weights: files of 2.6 MB, which take longer to come than to start."""
+
+NUM_PACKED = 36
+"""Models that are packed; every ninth is larger than what is read whole."""
 
 Steps = list[dict[str, Any]]
 
@@ -64,6 +71,24 @@ def nights() -> Iterator[Steps]:
         yield steps
 
 
+@pytest.fixture
+def packing(tmp_path: Path) -> Steps:
+    """One step: a family of small models of one architecture, and a few large ones, is packed."""
+    rng = np.random.default_rng(0)
+    rows, folders = [], []
+    for number in range(NUM_PACKED):
+        shape = (40, 30) if number % 9 else (300, 400)
+        folder = tmp_path / "hub" / str(number)
+        tensors = {"fc.weight": rng.standard_normal(shape).astype(np.float32)}
+        write_model(folder / "model.safetensors", tensors)
+        folders.append(str(folder))
+        row = {"hub_id": f"id{number}", "repo_id": f"zoo/m{number}", "revision": "r"}
+        rows.append(row | {"accepted": True, "manifest": f"files/id{number}/r/1"})
+    pl.DataFrame(rows).write_parquet(tmp_path / "files.parquet")
+    files = str(tmp_path / "files.parquet")
+    return [{"work": "pack", "files": files, "folders": folders, "group": NUM_PACKED // 3}]
+
+
 def kill(
     worker: Worker, steps: Steps, folder: Path, num_kills: int, server: S3Server | None = None
 ) -> None:
@@ -89,6 +114,26 @@ def test_a_download_killed_again_and_again_ends_like_one_left_alone(
     worker: Worker, download: Steps, tmp_path: Path
 ) -> None:
     kill(worker, download, tmp_path, 12)
+
+
+def test_packing_killed_again_and_again_ends_like_packing_left_alone(
+    worker: Worker, packing: Steps, tmp_path: Path
+) -> None:
+    kill(worker, packing, tmp_path, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_hundred_kills_of_packing(worker: Worker, packing: Steps, tmp_path: Path) -> None:
+    kill(worker, packing, tmp_path, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kills_of_packing_over_an_object_store(
+    worker: Worker, packing: Steps, tmp_path: Path, s3_server: S3Server
+) -> None:
+    kill(worker, packing, tmp_path, 20, s3_server)
 
 
 @pytest.mark.slow

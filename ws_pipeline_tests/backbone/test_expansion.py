@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def corpus(folder: Path) -> tuple[Store, pl.DataFrame]:
     store = open_store(folder)
     files = store_repos(store, {kind: folder / kind for kind in (*BUILT, "mixed")})
-    rows = pack_family(store, files, plan_family(store, files))
+    rows = pack_family(store, plan_family(store, files))
     assert rows["accepted"].all()
     return store, rows.with_columns(weight=pl.lit(1.0))
 

@@ -62,7 +62,7 @@ def build_corpus(root: Path, num_models: int = 6) -> tuple[Store, str, pl.DataFr
         store.manifests.create(key, {**repo, "files": [file]})
         rows.append({**repo, "accepted": True, "manifest": key})
     files = pl.DataFrame(rows)
-    shards = pack_family(store, files, plan_family(store, files)).filter("accepted")
+    shards = pack_family(store, plan_family(store, files)).filter("accepted")
     assert shards.height == num_models
     corpus = shards.with_columns(
         split=pl.Series([SPLITS[index % len(SPLITS)] for index in range(num_models)]),

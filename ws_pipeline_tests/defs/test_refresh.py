@@ -163,8 +163,8 @@ def test_tables_that_fail_a_blocking_check_stay_out_of_the_corpus_until_made_aga
 ) -> None:
     real = tokens.pack_family
 
-    def forget_one(store: Store, files: pl.DataFrame, layers: pl.DataFrame) -> pl.DataFrame:
-        return real(store, files, layers).head(-1)
+    def forget_one(store: Store, layers: pl.DataFrame) -> pl.DataFrame:
+        return real(store, layers).head(-1)
 
     write_repo(refreshed / "hub", "mlp", 9)
     monkeypatch.setattr(tokens, "pack_family", forget_one)

@@ -32,7 +32,6 @@ def test_every_tokenised_model_has_a_verdict_and_every_accepted_one_a_row() -> N
     assert corpus.models.schema == pl.Schema(CORPUS_SCHEMA)
     assert corpus.models["hub_id"].to_list() == ["id0", "id1"]
     assert corpus.models["family"].to_list() == ["f0", "f1"]
-    assert corpus.models["weight"].to_list() == [1.0, 1.0]
     assert corpus.verdicts.schema == pl.Schema({**KEY_SCHEMA, **VERDICT_PAYLOAD})
     assert reasons(corpus) == {"id0": "", "id1": ""}
     assert corpus.edges.schema == pl.Schema(EDGE_SCHEMA)
@@ -176,7 +175,7 @@ def test_neither_the_order_of_rows_nor_strangers_change_a_verdict_root_or_split(
     known = pl.col("hub_id").is_in([f"id{model['number']}" for model in models])
     first = _build_population(models)
     for other in (_build_population(models, seed), _build_population(models, seed, extra=4)):
-        assert other.models.filter(known).drop("weight").equals(first.models.drop("weight"))
+        assert other.models.filter(known).equals(first.models)
         assert other.verdicts.filter(known).equals(first.verdicts)
         assert other.edges.equals(first.edges)
 
@@ -188,14 +187,6 @@ def test_counts_are_by_split_family_and_licence() -> None:
     assert counts["num_models"].sum() == 40
     assert counts["num_params"].sum() == 400
     assert counts.columns[:3] == ["split", "family", "licence"]
-
-
-def test_families_can_be_drawn_alike() -> None:
-    repos = [make_repo(n, family="big" if n < 9 else "small") for n in range(10)]
-    shards = [make_shard(n) for n in range(10)]
-    corpus = build(shards, repos, splits=SplitPolicy(family_exponent=0.0))
-    sums = corpus.models.group_by("family").agg(pl.col("weight").sum())
-    assert sums["weight"].to_list() == pytest.approx([1.0, 1.0])
 
 
 def test_a_shard_without_a_repo_row_is_its_own_lineage() -> None:
@@ -215,7 +206,6 @@ def test_seeds_split_differently() -> None:
     [
         ({"val_share": -0.1}, r"SplitPolicy\.val_share must be within \[0, 0\.9\], it is -0\.1"),
         ({"val_share": 0.5, "test_share": 0.5}, "must leave a tenth to train"),
-        ({"family_exponent": 2.0}, r"SplitPolicy\.family_exponent must be within \[0, 1\]"),
     ],
 )
 def test_a_policy_out_of_bounds_is_refused(change: dict[str, float], message: str) -> None:

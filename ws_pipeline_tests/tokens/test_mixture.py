@@ -6,7 +6,7 @@ import pytest
 from ws_pipeline.errors import ConfigError
 from ws_pipeline.tokens.mixture import Mixture, weigh_models
 
-ROWS = pl.DataFrame({"family": ["bert"] * 8 + ["vit"] + ["cnn"], "weight": [1.0] * 10})
+ROWS = pl.DataFrame({"family": ["bert"] * 8 + ["vit"] + ["cnn"]})
 
 
 def shares(mixture: Mixture) -> dict[str, float]:
@@ -28,11 +28,6 @@ def test_a_temperature_flattens_the_shares(temperature: float, expected: float) 
 def test_weights_are_the_shares_and_a_family_without_one_is_not_drawn() -> None:
     found = shares(Mixture(family_weights={"bert": 1.0, "cnn": 3.0}))
     assert found == {"bert": pytest.approx(0.25), "cnn": pytest.approx(0.75), "vit": 0.0}
-
-
-def test_a_models_own_weight_counts_within_its_family() -> None:
-    rows = ROWS[-2:].with_columns(weight=pl.Series([3.0, 1.0]))
-    assert weigh_models(rows, Mixture()).tolist() == [0.75, 0.25]
 
 
 def test_weights_of_families_that_are_not_there_are_refused() -> None:

@@ -23,7 +23,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def rows(store: Store, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     folder = tmp_path_factory.mktemp("models")
     files = store_repos(store, {kind: build(kind, folder / kind) for kind in ("gpt2", "lstm")})
-    return pack_family(store, files, plan_family(store, files))
+    return pack_family(store, plan_family(store, files))
 
 
 def open_row(store: Store, rows: pl.DataFrame, name: str) -> tuple[MemoryValues, ModelSymmetry]:

@@ -9,11 +9,13 @@ from safetensors.numpy import save_file
 
 from ws_pipeline.errors import WeightsError
 from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
-from ws_pipeline.tokens.records import TokenLayer
-from ws_pipeline.tokens.shard_format import VALUES_PREFIX, open_shard, write_shard
+from ws_pipeline.tokens.records import TokenLayer, place_layers
+from ws_pipeline.tokens.shard_format import open_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import plan_checkpoint
+from ws_pipeline.weights.model_plan import plan_model
+from ws_pipeline.weights.packing import VALUES_PREFIX, write_shard
 from ws_pipeline.weights.plan import Layer
+from ws_pipeline.weights.records import layer_to_record
 from ws_pipeline.weights.symmetry.finding import find_symmetry
 from ws_pipeline.weights.symmetry.matrix_order import order_matrix, shapes_of_layers
 from ws_pipeline.weights.symmetry.permutation import (
@@ -67,9 +69,10 @@ def pack(
     contiguous = {name: np.ascontiguousarray(array) for name, array in state.items()}
     save_file(contiguous, folder / "model.safetensors")
     checkpoint = Checkpoint.open(folder)
-    plan, statistics = plan_checkpoint(checkpoint)
-    out = BytesIO()
-    token_layers = write_shard(checkpoint, plan.layers, statistics, out)
+    plan, out = plan_model(checkpoint), BytesIO()
+    statistics = write_shard(checkpoint, plan, out)
+    records = map(layer_to_record, plan.layers, statistics)
+    token_layers = place_layers(records)
     (folder / "shard").write_bytes(out.getvalue())
     return open_shard(folder / "shard"), token_layers, plan.layers
 

@@ -42,7 +42,7 @@ def pack(folder: Path, store: Store, kinds: tuple[str, ...] = KINDS) -> pl.DataF
         if not path.exists():
             build(kind, path)
     files = store_repos(store, paths)
-    shards = pack_family(store, files, plan_family(store, files))
+    shards = pack_family(store, plan_family(store, files))
     return shards.with_columns(weight=pl.lit(1.0))
 
 

@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 
 from ws_pipeline.errors import Reason, WeightsError
+from ws_pipeline.weights import layers
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import LAYERS_SCHEMA, plan_checkpoint, plan_family
+from ws_pipeline.weights.layers import LAYERS_SCHEMA, plan_family
+from ws_pipeline.weights.packing import plan_checkpoint
 from ws_pipeline_tests.weights.safetensors_bytes import write_model
 from ws_pipeline_tests.weights.stage_tables import open_store, store_repos
 from ws_pipeline_tests.weights.tiny_models import build
@@ -72,13 +74,54 @@ def test_a_second_run_reads_verdicts_and_no_weights(tmp_path: Path, repos: dict[
     store = open_store(tmp_path)
     files = store_repos(store, repos)
     first = plan_family(store, files)
+    shards = first["shard_sha256"].to_list()
     for blob in (tmp_path / "store" / "blobs").rglob("*"):
-        if blob.is_file():
+        if blob.is_file() and blob.name not in shards:
             blob.unlink()
     second = plan_family(store, files)
     assert not first["reused"].any()
     assert second["reused"].all()
     assert second.drop("reused").equals(first.drop("reused"))
+
+
+def test_a_shard_that_is_gone_is_made_again(tmp_path: Path, repos: dict[str, Path]) -> None:
+    store = open_store(tmp_path)
+    files = store_repos(store, repos)
+    first = plan_family(store, files)
+    for sha256 in first["shard_sha256"].drop_nulls():
+        store.blobs.remove(sha256)
+    second = plan_family(store, files)
+    assert second["reused"].to_list() == [not accepted for accepted in first["accepted"]]
+    assert second.drop("reused").equals(first.drop("reused"))
+    assert all(store.blobs.exists(sha256) for sha256 in first["shard_sha256"].drop_nulls())
+
+
+@pytest.mark.parametrize(("num_models", "num_bytes"), [(1, 2**30), (2, 2**30), (256, 3000)])
+def test_groups_of_any_size_give_the_same_rows(
+    tmp_path: Path,
+    repos: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    num_models: int,
+    num_bytes: int,
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(5):  # a population; the last of it is unfit
+        repos[f"p{number}"] = tmp_path / "hub" / f"p{number}"
+        weight = rng.standard_normal((4, 3)).astype(np.float32)
+        weight[0, 0] = np.inf if number == 4 else 1.0
+        write_model(repos[f"p{number}"] / "model.safetensors", {"fc.weight": weight})
+    whole = open_store(tmp_path / "whole")
+    expected = plan_family(whole, store_repos(whole, repos))
+    monkeypatch.setattr(layers, "GROUP_MODELS", num_models)
+    monkeypatch.setattr(layers, "GROUP_BYTES", num_bytes)
+    store = open_store(tmp_path / "parts")
+    assert plan_family(store, store_repos(store, repos)).equals(expected)
+    keys = whole.blobs.folder.keys("manifests")
+    assert store.blobs.folder.keys("manifests") == keys
+    for key in keys:
+        assert store.blobs.folder.read(key) == whole.blobs.folder.read(key)
+    reasons = dict(zip(expected["hub_id"], expected["reason"], strict=True))
+    assert [reasons[f"id-p{number}"] for number in range(5)] == [""] * 4 + ["non_finite_weights"]
 
 
 def test_a_renamed_repo_keeps_its_verdict_under_its_new_name(
@@ -103,7 +146,7 @@ def test_packing_may_carry_what_a_corpus_refuses(repos: dict[str, Path]) -> None
     with pytest.raises(WeightsError) as caught:
         plan_checkpoint(checkpoint)
     assert caught.value.reason is Reason.NON_FINITE_WEIGHTS
-    plan, statistics = plan_checkpoint(checkpoint, carry_non_finite=True)
+    plan, statistics = plan_checkpoint(checkpoint, carry_unfit=True)
     assert [(layer.treatment, layer.why) for layer in plan.layers] == [
         ("carried", "non_finite_weights")
     ]

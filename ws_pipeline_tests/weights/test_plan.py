@@ -15,7 +15,7 @@ from ws_pipeline.tokens.shards import pack_path, unpack_path
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES
 from ws_pipeline.weights.header import TensorInfo
-from ws_pipeline.weights.layers import plan_checkpoint
+from ws_pipeline.weights.packing import plan_checkpoint
 from ws_pipeline.weights.plan import LayerPlan, Treatment, plan_layers, tie_layer
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_from_record, layer_to_record
 from ws_pipeline_tests.weights.safetensors_bytes import write_model

@@ -43,6 +43,10 @@ def test_ranks_of_any_distribution_are_those_of_a_sort(kind: str) -> None:
     values = shaped(kind)
     assert select_ranks(ArrayValues(values), RANKS) == expected(values, RANKS)
     assert count_ranks(ArrayValues(values), RANKS) == expected(values, RANKS)
+    # Numbers whose last 29 bits are not zero, as those of a float32 would be.
+    wide = values.astype(np.float64) / 3
+    assert select_ranks(ArrayValues(wide), RANKS) == expected(wide, RANKS)
+    assert count_ranks(ArrayValues(wide), RANKS) == expected(wide, RANKS)
 
 
 class MisleadingValues(ArrayValues):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ws_pipeline.errors import RefusedError, WeightsError
 from ws_pipeline.tokens.shards import pack_path, unpack_path
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import plan_checkpoint
+from ws_pipeline.weights.packing import plan_checkpoint
 from ws_pipeline.weights.plan import Treatment, plan_layers
 from ws_pipeline.weights.quantization import FORMATS, find_quantized, packed_names
 from ws_pipeline_tests.weights.safetensors_bytes import write_model

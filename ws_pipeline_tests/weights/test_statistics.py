@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ws_pipeline.errors import Reason, WeightsError
-from ws_pipeline.weights.statistics import (
-    MAX_SORTED,
-    MIN_COUNTED,
-    QUANTILES,
-    STATISTICS_FIELDS,
-    combine_rows,
-    measure_layer,
-    measure_rows,
-    measure_values,
-)
+from ws_pipeline.weights.distributions import MAX_SORTED, MIN_COUNTED, measure_values
+from ws_pipeline.weights.row_statistics import QUANTILES, combine_rows, measure_rows
+from ws_pipeline.weights.statistics import STATISTICS_FIELDS, measure_layer
 
 FINITE = hnp.arrays(
     np.float32,
@@ -121,6 +114,18 @@ def test_a_value_that_is_not_finite_is_refused_with_the_layers_name(
     with pytest.raises(WeightsError, match=r"finite; layer fc\.weight holds NaN") as caught:
         measure_layer("fc.weight", *arguments)
     assert caught.value.reason is Reason.NON_FINITE_WEIGHTS
+
+
+@pytest.mark.parametrize("size", [5, MAX_SORTED + 5])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_float64_that_float32_cannot_hold_is_refused(size: int, sign: int) -> None:
+    values = np.ones(size)
+    values[2] = sign * float(np.finfo(np.float32).max)
+    assert measure_layer("w", values, None).std > 0
+    values[2] *= 1.001
+    with pytest.raises(WeightsError, match=r"range of float32, 3\.4e\+38; layer fc goes") as caught:
+        measure_layer("fc", values, None)
+    assert caught.value.reason is Reason.WEIGHTS_OUT_OF_RANGE
 
 
 def test_the_field_order_is_that_of_the_layer_table() -> None:

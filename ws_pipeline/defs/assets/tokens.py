@@ -1,11 +1,10 @@
-"""Token shards: each model's weights once, in token order, by family."""
+"""Token shards: where each layer of a model lies among its packed weights, by family."""
 
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from ws_pipeline.defs.assets.hub import FILES
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import families
@@ -20,25 +19,23 @@ SHARDS = dg.AssetKey(["tokens", "shards"])
 @dg.asset(
     key=SHARDS,
     partitions_def=families,
-    ins={"files": dg.AssetIn(FILES), "layers": dg.AssetIn(LAYERS)},
+    ins={"layers": dg.AssetIn(LAYERS)},
     group_name="tokens",
-    kinds={"numpy", "safetensors", "parquet"},
+    kinds={"parquet"},
     owners=["team:corpus"],
     code_version=SHARDS_VERSION,
 )
 def shards(
-    context: dg.AssetExecutionContext,
-    files: pl.LazyFrame,
-    layers: pl.LazyFrame,
-    store: StoreResource,
+    context: dg.AssetExecutionContext, layers: pl.LazyFrame, store: StoreResource
 ) -> dg.MaterializeResult[Any]:
-    """Packed weights in token order and a layer table; mask and positions follow by arithmetic.
+    """The layer table over the packed weights; tokens, mask and positions follow by arithmetic.
 
-    A shard is independent of any recipe: token size and layout are a view of it.
+    No weight is read: ``weights/layers`` packed them in its pass. A shard is independent of any
+    recipe: token size and layout are a view of it.
     """
     step = Step.begin(context)
     opened = store.open()
-    frame = pack_family(opened, files.collect(), layers.collect())
+    frame = pack_family(opened, layers.collect())
     Ledger(store=opened).record_verdicts(step.partition, "shards", frame)
     sums = {name: int(frame[name].sum() or 0) for name in ("num_params", "num_bytes")}
     return step.finish(frame, config_digest=config_digest(SHARDS, step.partition), metadata=sums)

@@ -1,4 +1,4 @@
-"""Layer plans: what every tensor of a model is and what becomes of it, by family."""
+"""Packed weights and layer plans: what becomes of every tensor of a model, by family."""
 
 from typing import Any
 
@@ -28,10 +28,11 @@ LAYERS = dg.AssetKey(["weights", "layers"])
 def layers(
     context: dg.AssetExecutionContext, files: pl.LazyFrame, store: StoreResource
 ) -> dg.MaterializeResult[Any]:
-    """The layer plan of each model: every tensor's role and statistics, 100 % of the bytes.
+    """Each model read once: roles, statistics, and all its numbers packed in token order.
 
-    Tokenised, carried verbatim, or excluded with a reason; models with NaN or infinite weights end
-    here. The statistics (mean, std, quantiles) are what normalises a layer, and the baseline s(W).
+    Every byte is tokenised, carried verbatim, or excluded with a reason; models with NaN or
+    infinite weights end here. The statistics (mean, std, quantiles) are what normalises a layer,
+    and the baseline s(W).
     """
     step = Step.begin(context)
     opened = store.open()
