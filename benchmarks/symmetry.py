@@ -33,7 +33,7 @@ from transformers import (
 )
 from transformers.core_model_loading import revert_weight_conversion
 
-from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
+from ws_pipeline.tokens.permuted_values import PermutedValues, place_layers
 from ws_pipeline.tokens.shard_format import VALUES_PREFIX, open_shard, write_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.layers import plan_checkpoint
@@ -97,7 +97,7 @@ def read_windows(state: dict[str, np.ndarray], permutation: Any, repeats: int) -
         with (Path(folder) / "shard").open("wb") as out:
             token_layers = write_shard(checkpoint, plan.layers, moments, out)
         stored = MemoryValues(open_shard(Path(folder) / "shard").read_flat(f"{VALUES_PREFIX}F32"))
-    layers = permute_layers(token_layers, plan.layers, permutation, dtypes=["F32"])
+    placed = place_layers(token_layers, plan.layers, dtypes=["F32"])
     total = len(stored.raw) // 4 - WINDOW_VALUES
     starts = np.random.default_rng(0).integers(0, total, NUM_WINDOWS).tolist()
     buffer = memoryview(bytearray(4 * WINDOW_VALUES))
@@ -106,7 +106,7 @@ def read_windows(state: dict[str, np.ndarray], permutation: Any, repeats: int) -
         for start in starts:
             values.read_into(0, start, buffer)
 
-    permuted = PermutedValues(stored, layers)
+    permuted = PermutedValues(stored, placed, permutation)
     rates = [
         NUM_WINDOWS * WINDOW_VALUES / measure(lambda v=values: serve(v), repeats)[0] / 1e9
         for values in (stored, permuted)
