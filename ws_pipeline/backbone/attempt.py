@@ -168,10 +168,9 @@ class Attempt:
     def _open_tracker(self) -> MlflowRun | None:
         if not self.is_main or not self.job.mlflow_tracking_uri:
             return None
-        counts = self.corpus.group_by("split", "family").len().sort("split", "family")
         tags = {"precision": self.loop.precision, "device": self.loop.device.type}
         tracker = MlflowRun.open(
-            self.job, tags=tags | {"torch": torch.__version__}, profile={"models": counts.rows()}
+            self.job, tags=tags | {"torch": torch.__version__}, corpus=self.corpus
         )
         tracker.replay(self.loop.history.points)
         tracker.watch_system(self.job.mlflow_tracking_uri)
