@@ -68,7 +68,7 @@ def make_job(preset_name: str, out_dir: str, *, num_steps: int, **training: Any)
         snapshot="",
         backbone=preset.backbone,
         loss=preset.loss,
-        views=dataclasses.replace(preset.views, noise=0.0),
+        views=dataclasses.replace(preset.views, noise=0.0, permutation=False),
         training=dataclasses.replace(preset.training, **values),
         layout=preset.layout,
         out_dir=out_dir,

@@ -33,7 +33,7 @@ from transformers import (
 )
 from transformers.core_model_loading import revert_weight_conversion
 
-from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
+from ws_pipeline.tokens.permuted_values import PermutedValues, map_layers
 from ws_pipeline.tokens.records import place_layers
 from ws_pipeline.tokens.shard_format import open_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
@@ -100,7 +100,7 @@ def read_windows(state: dict[str, np.ndarray], permutation: Any, repeats: int) -
             statistics = write_shard(checkpoint, plan, out)
         token_layers = place_layers(map(layer_to_record, plan.layers, statistics))
         stored = MemoryValues(open_shard(Path(folder) / "shard").read_flat(f"{VALUES_PREFIX}F32"))
-    layers = permute_layers(token_layers, plan.layers, permutation, dtypes=["F32"])
+    placed = map_layers(token_layers, plan.layers, dtypes=["F32"])
     total = len(stored.raw) // 4 - WINDOW_VALUES
     starts = np.random.default_rng(0).integers(0, total, NUM_WINDOWS).tolist()
     buffer = memoryview(bytearray(4 * WINDOW_VALUES))
@@ -109,7 +109,7 @@ def read_windows(state: dict[str, np.ndarray], permutation: Any, repeats: int) -
         for start in starts:
             values.read_into(0, start, buffer)
 
-    permuted = PermutedValues(stored, layers)
+    permuted = PermutedValues(stored, placed, permutation)
     rates = [
         NUM_WINDOWS * WINDOW_VALUES / measure(lambda v=values: serve(v), repeats)[0] / 1e9
         for values in (stored, permuted)

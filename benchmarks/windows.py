@@ -33,13 +33,15 @@ from ws_pipeline.backbone.devices import autocast, choose_precision
 from ws_pipeline.backbone.loss import backbone_loss
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.presets import PRESETS, Preset
-from ws_pipeline.backbone.views import augment_windows, make_views, step_generator
+from ws_pipeline.backbone.view_draws import draw_views
+from ws_pipeline.backbone.views import augment_windows, make_views
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.batch_plan import F32
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.shards import pack_family
 from ws_pipeline.tokens.window_batch import WindowBatch
-from ws_pipeline.tokens.windows import PREFETCH_THREADS, WindowDataset
+from ws_pipeline.tokens.window_prefetch import PREFETCH_THREADS
+from ws_pipeline.tokens.windows import WindowDataset
 from ws_pipeline.weights.layers import plan_family
 from ws_pipeline_tests.storage.s3_server import BUCKET, serve_s3
 from ws_pipeline_tests.weights.stage_tables import store_repos
@@ -231,12 +233,13 @@ def make_training_step(preset: Preset, batch: WindowBatch) -> Callable[[int], No
     precision = choose_precision("auto", CPU)
 
     def train_once(step: int) -> None:
-        generator = step_generator(0, step, 0)
-        clean = augment_windows(to_windows(batch, CPU), preset.views, generator=generator)
-        views = make_views(clean, preset.views, preset.loss, generator=generator)
+        size = batch.num_windows
+        draws = draw_views(0, step * size, size)
+        clean = augment_windows(to_windows(batch, CPU), preset.views, draws)
+        views = make_views(clean, preset.views, preset.loss, draws)
         with autocast(precision, CPU):
-            output = backbone(*views)
-        backbone_loss(output, clean, preset.loss).total.backward()
+            output = backbone(*views.inputs)
+        backbone_loss(output, views.targets, preset.loss).total.backward()
 
     return train_once
 

@@ -146,12 +146,16 @@ class ViewConfig:
         hidden_tokens: Share of tokens whose weights the encoder does not see.
         mixtures: Share of windows that are mixed with another window of the batch.
         flip_signs: Whether windows are multiplied by -1 half of the time.
+        permutation: Whether models are seen with their hidden units in a random order, where the
+            architecture's symmetry is known: as the second view beside the model as it is stored
+            with a contrastive term, always without. The permuted window is its own target.
     """
 
     noise: float = 0.1
     hidden_tokens: float = 0.0
     mixtures: float = 0.0
     flip_signs: bool = False
+    permutation: bool = False
 
     def __post_init__(self) -> None:
         """Check bounds; ConfigError names the field, its bound and the value."""

@@ -24,7 +24,7 @@ from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.mixture import Mixture
 
-TRAINER_VERSION = "2"
+TRAINER_VERSION = "3"
 """Raise it when the same job would give other weights: existing models are then made again."""
 
 MAX_PROCESSES = 65_536
@@ -88,6 +88,12 @@ class TrainJob:
                 "TrainJob: training.batch_size must be a multiple of num_processes * accumulation ="
                 f" {self.num_processes} * {self.training.accumulation}, "
                 f"got {self.training.batch_size}"
+            )
+        if self.views.mixtures > 0.0 and self.training.batch_size // self.num_processes % 2:
+            raise ConfigError(
+                "TrainJob: training.batch_size must leave each process an even number of windows "
+                "when views.mixtures mixes them in pairs, "
+                f"got {self.training.batch_size} for {self.num_processes}"
             )
         if self.training.sharding != "none" and self.num_processes == 1:
             raise ConfigError(

@@ -1,9 +1,9 @@
 """The training loop: steps, metrics, evaluation, checkpoints. I/O only through what it is handed.
 
 What it is: everything between a model, batches by step and a folder for checkpoints. What it is
-not: reading jobs, MLflow, Dagster (``train``, ``tracking``, ``pipes``). A step is a pure function
-of (weights, optimiser state, step): batch, views and learning rate all follow from the step, so a
-resumed run is the undisturbed one, bit for bit on CPU.
+not: one step (``step``), reading jobs, MLflow, Dagster (``train``, ``tracking``, ``pipes``). A step
+is a pure function of (weights, optimiser state, step): batch, views and learning rate all follow
+from the step, so a resumed run is the undisturbed one, bit for bit on CPU.
 """
 
 import dataclasses
@@ -29,20 +29,19 @@ from ws_pipeline.backbone.checkpoints import (
     load_optimizer,
 )
 from ws_pipeline.backbone.config import Precision
-from ws_pipeline.backbone.devices import autocast, choose_precision
+from ws_pipeline.backbone.devices import choose_precision
 from ws_pipeline.backbone.history import History, Observer
 from ws_pipeline.backbone.job import TrainJob
-from ws_pipeline.backbone.loss import Counts, Losses, Windows, backbone_loss, split_windows
+from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.backbone.model import Backbone
-from ws_pipeline.backbone.optimizer import build_optimizer, learning_rate, set_learning_rate
-from ws_pipeline.backbone.parallel import shard_backbone, sum_later, whole, whole_backbone
+from ws_pipeline.backbone.normalization import LOCAL
+from ws_pipeline.backbone.optimizer import build_optimizer, learning_rate
+from ws_pipeline.backbone.parallel import shard_backbone, whole_backbone
+from ws_pipeline.backbone.step import LOSS_NAMES, OptimizerStep
 from ws_pipeline.backbone.throughput import Throughput, flops_per_token, measure_matmul_rate
 from ws_pipeline.backbone.validation import RECONSTRUCTION, Patience, evaluate_windows
-from ws_pipeline.backbone.views import augment_windows, make_views, step_generator
+from ws_pipeline.backbone.views import is_paired
 from ws_pipeline.errors import TrainingError
-
-LOSS_NAMES = ("loss", "loss_reconstruction", "loss_contrastive", "loss_scale")
-"""Of the fields of :class:`Losses`, as they are logged."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,6 +101,14 @@ class TrainingLoop:
         if self.config.sharding == "none":
             self.model = accelerator.prepare_model(self.backbone)
         self.optimizer = build_optimizer(self.backbone, self.config)
+        self.stepper = OptimizerStep(
+            job,
+            accelerator=accelerator,
+            model=self.model,
+            backbone=self.backbone,
+            optimizer=self.optimizer,
+            precision=self.precision,
+        )
         if checkpoint is not None:
             self._resume(checkpoint)
         self.history = History(checkpoints.out_dir, step=self.progress.step, main=self.is_main)
@@ -154,7 +161,11 @@ class TrainingLoop:
         )
 
     def finished_backbone(self) -> Backbone:
-        """Return the backbone with all its weights, on the main process; all have to ask."""
+        """Return the backbone with all its weights, on the main process; all have to ask.
+
+        From now on its batches are its own: the processes part here.
+        """
+        self.backbone.over = LOCAL
         return whole_backbone(self.backbone, main=self.is_main)
 
     def save(self) -> None:
@@ -212,48 +223,14 @@ class TrainingLoop:
 
     def train_on(self, clean: Windows) -> None:
         """Do one optimiser step on this process's share of a step's windows."""
-        step, config = self.progress.step, self.config
-        rank = self.accelerator.process_index
-        generator = step_generator(config.seed, step, rank, device=self.device)
-        clean = augment_windows(clean, self.job.views, generator=generator)
-        views = make_views(clean, self.job.views, self.job.loss, generator=generator)
-        counts = self._count(clean)
-        parts = config.accumulation
-        pairs = zip(
-            split_windows(clean, parts), split_windows(views, parts, self.num_views), strict=True
-        )
-        losses = [
-            self._accumulate(part, view, counts, last=index == parts - 1)
-            for index, (part, view) in enumerate(pairs)
-        ]
-        norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), config.grad_clip)
-        set_learning_rate(self.optimizer, learning_rate(step, config))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        row = (torch.stack(losses).sum(dim=0), whole(norm).double()[None])
-        self.progress.recent.append(torch.cat(row))
-        self.progress.step = step + 1
+        self.progress.recent.append(self.stepper.take(clean, self.progress.step))
+        self.progress.step += 1
 
     def _step(self, batch: Batch) -> None:
         self.train_on(to_windows(batch, self.device))
-        self.throughput.num_tokens += num_real_tokens(batch) * self.accelerator.num_processes
-
-    def _accumulate(self, clean: Windows, views: Windows, counts: Counts, *, last: bool) -> Tensor:
-        """Add the gradient of one part of a step; returns its losses as one row."""
-        with sum_later(self.model, last=last):
-            with autocast(self.precision, self.device):
-                output = self.model(*views)
-            losses = backbone_loss(output, clean, self.job.loss, counts=counts)
-            self.accelerator.backward(losses.total)
-        return self._numbers(losses)
-
-    def _count(self, clean: Windows) -> Counts:
-        """Count the step's real weights and tokens over all processes."""
-        own = Counts.of(clean)
-        both = torch.stack([own.num_weights, own.num_tokens]).double()
-        if self.accelerator.num_processes > 1:
-            both = self.accelerator.reduce(both, reduction="mean")
-        return Counts(both[0].float(), both[1].float(), self.config.accumulation)
+        repeats = 2 if is_paired(self.job.views, self.job.loss) else 1
+        own = num_real_tokens(batch) // repeats
+        self.throughput.num_tokens += own * self.accelerator.num_processes
 
     def _due_metrics(self) -> dict[str, float]:
         """Return the metrics that are due after this step; the same on every process."""
@@ -295,9 +272,6 @@ class TrainingLoop:
                 f"{self.progress.step} they are not; lower training.learning_rate or "
                 "training.grad_clip and train again."
             )
-
-    def _numbers(self, losses: Losses) -> Tensor:
-        return torch.stack([part.detach().double() for part in losses])
 
     def _is_stopping(self) -> bool:
         """Ask whether to stop; several processes agree on it where they synchronise anyway."""

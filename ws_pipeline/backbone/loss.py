@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ws_pipeline.backbone.config import LossConfig
 from ws_pipeline.backbone.model import BackboneOutput
-from ws_pipeline.backbone.normalization import ScaledTokens, normalize
+from ws_pipeline.backbone.normalization import LOCAL, Reduction, ScaledTokens, normalize
 from ws_pipeline.backbone.parallel import gather_rows
 
 
@@ -52,14 +52,16 @@ class Counts(NamedTuple):
     whole step, however unevenly its padding falls.
 
     Attributes:
-        num_weights: Real weights of the step, divided by the number of processes.
-        num_tokens: Real tokens of the step, likewise.
+        num_weights: Real weights of the step's targets, divided by the number of processes.
+        num_tokens: Real tokens of them, likewise.
         num_parts: Parts that this process sums over.
+        over: The processes that share the batch.
     """
 
     num_weights: Tensor
     num_tokens: Tensor
     num_parts: int
+    over: Reduction = LOCAL
 
     @classmethod
     def of(cls, clean: Windows) -> "Counts":
@@ -77,35 +79,34 @@ class Losses(NamedTuple):
 
 
 def backbone_loss(
-    output: BackboneOutput, clean: Windows, config: LossConfig, *, counts: Counts | None = None
+    output: BackboneOutput, targets: Windows, config: LossConfig, *, counts: Counts | None = None
 ) -> Losses:
     """Combine the losses of one batch.
 
     Args:
-        output: Of one or two views of the windows, one view after the other along the batch axis;
-            with two, the contrastive term pairs them.
-        clean: The windows that the views were made from.
+        output: Of the views of some windows. With a contrastive term these are two of each, one
+            view after the other along the batch axis, and it pairs them.
+        targets: The clean window of each view.
         config: Weights of the terms.
         counts: Of the step that the batch is a part of; None where it is all of it.
     """
-    batch = clean.tokens.shape[0]
-    num_views = output.latents.shape[0] // batch
-    counts = counts or Counts.of(clean)
-    targets = Windows(*(torch.cat([part] * num_views) for part in clean))
-    contrastive = clean.tokens.new_zeros(())
-    if num_views == 2 and config.contrastive_weight > 0.0 and output.projection is not None:
-        first, second = output.projection[:batch], output.projection[batch:]
+    counts = counts or Counts.of(targets)
+    contrastive = targets.tokens.new_zeros(())
+    if config.contrastive_weight > 0.0 and output.projection is not None:
+        first, second = output.projection.chunk(2)
         contrastive = nt_xent_loss(first, second, temperature=config.temperature)
         contrastive = contrastive / counts.num_parts
-    errors = reconstruction_errors(output.prediction, targets, config)
-    reconstruction = errors / (num_views * counts.num_weights).clamp(min=1)
-    scale = scale_errors(output, targets) / (num_views * counts.num_tokens).clamp(min=1)
+    errors = reconstruction_errors(output.prediction, targets, config, over=counts.over)
+    reconstruction = errors / counts.num_weights.clamp(min=1)
+    scale = scale_errors(output, targets) / counts.num_tokens.clamp(min=1)
     weight = config.contrastive_weight
     total = (1.0 - weight) * reconstruction + weight * contrastive + config.scale_weight * scale
     return Losses(total, reconstruction, contrastive, scale)
 
 
-def reconstruction_errors(prediction: ScaledTokens, clean: Windows, config: LossConfig) -> Tensor:
+def reconstruction_errors(
+    prediction: ScaledTokens, clean: Windows, config: LossConfig, *, over: Reduction = LOCAL
+) -> Tensor:
     """Sum of squared errors over real weights, in units of `config.normalization`.
 
     The prediction's own units are those of the view that the encoder saw. Errors are taken there
@@ -113,7 +114,7 @@ def reconstruction_errors(prediction: ScaledTokens, clean: Windows, config: Loss
     would lose digits beside their mean.
     """
     errors = normalized_errors(prediction, clean)
-    unit = normalize(clean.tokens, clean.mask, clean.scale, config.normalization)
+    unit = normalize(clean.tokens, clean.mask, clean.scale, config.normalization, over)
     return (errors * (prediction.std / unit.std)).square().sum()
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ws_pipeline.arrays import NUM_SCALE_FEATURES
 from ws_pipeline.backbone.blocks import Stack, initialize_blocks
 from ws_pipeline.backbone.config import BackboneConfig
-from ws_pipeline.backbone.normalization import ScaledTokens, denormalize, normalize
+from ws_pipeline.backbone.normalization import LOCAL, ScaledTokens, denormalize, normalize
 from ws_pipeline.backbone.positions import LearnedCode, position_code
 from ws_pipeline.errors import MissingInputError
 
@@ -65,6 +65,8 @@ class Backbone(
     def __init__(self, config: BackboneConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
+        self.over = LOCAL
+        """Where the batches are that it sees a part of; a training of several processes sets it."""
         with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator
             self._build(config)
         generator = generator or torch.Generator().manual_seed(0)
@@ -155,7 +157,7 @@ class Backbone(
 
     def normalize(self, tokens: Tensor, mask: Tensor, scale: Tensor) -> ScaledTokens:
         """Bring true weights to the units that the encoder works in."""
-        return normalize(tokens, mask, scale, self.config.normalization)
+        return normalize(tokens, mask, scale, self.config.normalization, self.over)
 
     def encode(self, tokens: Tensor, mask: Tensor, positions: Tensor, scale: Tensor) -> Tensor:
         """Return latents ``(batch, window, latent_size)`` of true weights; zero where padded."""

@@ -15,6 +15,7 @@ infinity are refused where a model comes in (``weights.layers``), and by :func:`
 Source: masked loss normalisation, arXiv 2504.10141 and 2510.02096, is `batch`; `layer` is ours.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,22 @@ the spread is raised, so that a constant layer, a fresh norm of ones, keeps its 
 
 TYPICAL_LOG_STD, SPREAD_LOG_STD = -1.0, 3.0
 """Of 3,592 weight matrices of 44 families from public packages, 1 % to 99 % lie in -4.0 to 4.2."""
+
+
+class Reduction(NamedTuple):
+    """How statistics of a part of a batch become those of all of it.
+
+    Attributes:
+        total: Sums a tensor over the parts.
+        largest: Takes its largest value over the parts.
+    """
+
+    total: Callable[[Tensor], Tensor]
+    largest: Callable[[Tensor], Tensor]
+
+
+LOCAL = Reduction(lambda part: part, lambda part: part)
+"""Of a batch that is all in one place."""
 
 
 class ScaledTokens(NamedTuple):
@@ -83,7 +100,11 @@ def scale_from_features(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalize(
-    tokens: Tensor, mask: Tensor, scale: Tensor, granularity: Normalization
+    tokens: Tensor,
+    mask: Tensor,
+    scale: Tensor,
+    granularity: Normalization,
+    over: Reduction = LOCAL,
 ) -> ScaledTokens:
     """Normalise true weights.
 
@@ -92,8 +113,9 @@ def normalize(
         mask: ``(batch, window, token_size)`` bool, real weights.
         scale: ``(batch, window, 2)``, (mean, log std) of each token's layer.
         granularity: Over what mean and std are taken. `layer` takes them from `scale`.
+        over: Of the batch whose part this is; only `batch` looks at it.
     """
-    mean, std = _statistics(tokens, mask, scale, granularity)
+    mean, std = _statistics(tokens, mask, scale, granularity, over)
     std = std.clamp(MIN_STD, MAX_STD)
     return ScaledTokens(((tokens - mean) / std).masked_fill(~mask, 0.0), mean, std)
 
@@ -104,7 +126,11 @@ def denormalize(scaled: ScaledTokens, mask: Tensor) -> Tensor:
 
 
 def _statistics(
-    tokens: Tensor, mask: Tensor, scale: Tensor, granularity: Normalization
+    tokens: Tensor,
+    mask: Tensor,
+    scale: Tensor,
+    granularity: Normalization,
+    over: Reduction,
 ) -> tuple[Tensor, Tensor]:
     """Return mean and std, each ``(batch, window, 1)``."""
     if granularity == "layer":
@@ -113,13 +139,14 @@ def _statistics(
         zero = torch.zeros_like(scale[..., :1])
         return zero, zero + 1.0
     dims = {"token": (2,), "window": (1, 2), "batch": (0, 1, 2)}[granularity]
-    count = mask.sum(dim=dims, keepdim=True).clamp(min=1)
+    total, largest = over if granularity == "batch" else LOCAL
+    count = total(mask.sum(dim=dims, keepdim=True)).clamp(min=1)
     real = tokens.masked_fill(~mask, 0.0)
-    unit = _power_below(real.abs().amax(dim=dims, keepdim=True))
+    unit = _power_below(largest(real.abs().amax(dim=dims, keepdim=True)))
     real = real / unit
-    mean = real.sum(dim=dims, keepdim=True) / count
+    mean = total(real.sum(dim=dims, keepdim=True)) / count
     centred = (real - mean).masked_fill(~mask, 0.0)
-    std = (centred.square().sum(dim=dims, keepdim=True) / count).sqrt()
+    std = (total(centred.square().sum(dim=dims, keepdim=True)) / count).sqrt()
     shape = (*tokens.shape[:2], 1)
     return (mean * unit).expand(shape), (std * unit).expand(shape)
 

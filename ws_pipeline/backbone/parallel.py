@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ws_pipeline.backbone.model import Backbone
+from ws_pipeline.backbone.normalization import LOCAL, Reduction
 
 
 class _GatherRows(torch.autograd.Function):
@@ -58,6 +59,25 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
         return rows, 0
     every: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
     return every, distributed.get_rank() * rows.shape[0]
+
+
+def all_processes() -> Reduction:
+    """Return the reduction over all processes; collectives, so that all have to ask alike."""
+    if num_processes() == 1:
+        return LOCAL
+    return Reduction(_total, _largest)
+
+
+def _total(part: Tensor) -> Tensor:
+    every = part.clone()
+    distributed.all_reduce(every)
+    return every
+
+
+def _largest(part: Tensor) -> Tensor:
+    every = part.clone()
+    distributed.all_reduce(every, op=distributed.ReduceOp.MAX)
+    return every
 
 
 def shard_backbone(backbone: Backbone) -> None:

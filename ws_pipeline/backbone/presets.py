@@ -205,7 +205,7 @@ def _sane(
             max_positions=max_positions,
         ),
         loss=LossConfig(contrastive_weight=0.05, scale_weight=0.0),
-        views=ViewConfig(noise=0.1),
+        views=ViewConfig(noise=0.1, permutation=True),
         training=TrainingConfig(
             num_steps=50_000,
             batch_size=32,

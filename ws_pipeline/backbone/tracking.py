@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from ws_pipeline.backbone.history import MetricPoint
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.registry import register_model
@@ -27,7 +29,6 @@ RUN_FILE = "mlflow.json"
 MAX_BATCH_METRICS = 1_000
 MAX_BATCH_PARAMS = 100
 MAX_PARAM_LENGTH = 6_000
-MAX_DIGEST_LENGTH = 36
 """MLflow 3.17's own limits (mlflow/utils/validation.py)."""
 
 SYSTEM_PREFIX = "system/"
@@ -55,15 +56,13 @@ class MlflowRun:
         self._monitor: Any = None
 
     @classmethod
-    def open(
-        cls, job: TrainJob, *, tags: Mapping[str, str], profile: Mapping[str, Any]
-    ) -> "MlflowRun":
+    def open(cls, job: TrainJob, *, tags: Mapping[str, str], corpus: pl.DataFrame) -> "MlflowRun":
         """Create the job's run, or continue the one that its folder names.
 
         Args:
             job: The job; its recipe becomes the parameters.
             tags: Beside those of the job: precision, device and the like.
-            profile: Counts of the corpus, logged with the snapshot as the run's data set.
+            corpus: Rows of the snapshot; their splits are the run's data sets.
 
         Raises:
             TrainingError: If the tracking store does not answer or does not want the run.
@@ -74,7 +73,8 @@ class MlflowRun:
         try:
             client = MlflowClient(tracking_uri=job.mlflow_tracking_uri)
             experiment = _experiment_id(client, job)
-            run_id = _existing_run(client, job) or _create_run(client, job, experiment, profile)
+            run_id = _existing_run(client, job) or _create_run(client, job, experiment)
+            _log_corpus(client, run_id, job, corpus)
             url = _run_url(job, experiment, run_id)
             client.update_run(run_id, status="RUNNING")
             _log_tags(client, run_id, {**_job_tags(job), **tags})
@@ -220,10 +220,9 @@ def _create_run(
     client: Any,
     job: TrainJob,
     experiment: str,
-    profile: Mapping[str, Any],
 ) -> str:
-    """Create the run with its parameters and its data set, and note its id."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+    """Create the run with its parameters, and note its id."""
+    from mlflow.entities import Param
 
     name = f"{job.recipe_name}-seed{job.training.seed}-{job.digest()[:8]}"
     run_id = str(client.create_run(experiment, run_name=name).info.run_id)
@@ -234,16 +233,14 @@ def _create_run(
     params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in flatten(values)]
     for start in range(0, len(params), MAX_BATCH_PARAMS):
         client.log_batch(run_id, params=params[start : start + MAX_BATCH_PARAMS])
-    source = json.dumps({"store": job.store_root, "snapshot": job.snapshot})
-    corpus = Dataset(
-        name="corpus",
-        digest=job.snapshot[:MAX_DIGEST_LENGTH],
-        source_type="snapshot",
-        source=source,
-        profile=json.dumps(dict(profile)),
-    )
-    client.log_inputs(run_id, [DatasetInput(corpus, [InputTag("mlflow.data.context", "training")])])
     return run_id
+
+
+def _log_corpus(client: Any, run_id: str, job: TrainJob, corpus: pl.DataFrame) -> None:
+    """Name the splits of the corpus as the run's inputs; doing it again changes nothing."""
+    from ws_pipeline.backbone.corpus_dataset import list_inputs
+
+    client.log_inputs(run_id, list_inputs(job.store_root, job.snapshot, corpus))
 
 
 def _job_tags(job: TrainJob) -> dict[str, str]:

@@ -73,7 +73,8 @@ def evaluate_windows(
         clean = to_windows(batch, device)
         with autocast(precision, device):
             output = backbone(*clean)
-        errors = (reconstruction_errors(output.prediction, clean, loss), clean.mask.sum())
+        wrong = reconstruction_errors(output.prediction, clean, loss, over=backbone.over)
+        errors = (wrong, clean.mask.sum())
         scale = (scale_errors(output, clean), clean.mask.any(dim=-1).sum())
         sums += torch.stack([part.double() for part in (*errors, *scale)])
     backbone.train()

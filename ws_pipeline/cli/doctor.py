@@ -187,30 +187,27 @@ def check_device() -> Finding:
 
 def check_hub(home: Path, endpoint: str) -> Finding:
     """The hub answers a listing."""
-    url = endpoint or os.environ.get("WS_HUB_ENDPOINT", "")
+    from ws_pipeline.hub.client import HubClient
+    from ws_pipeline.hub.connection import connect_remote, find_endpoint
+    from ws_pipeline.hub.retries import RetryPolicy
+
+    once = RetryPolicy(max_attempts=1)
+    url = find_endpoint(endpoint)
     if url:
         detail, remedy = f"{url} answers", ""
-        _list_one(url)
+        next(iter(connect_remote(url, home, retries=once).list_pages(page_size=1)))
     elif (home / "hub").is_dir():
         from ws_pipeline.hub.server import serve_in_thread
         from ws_pipeline.hub.server.index import HubFolder
 
         with serve_in_thread(home / "hub") as served:
-            _list_one(served)
+            next(iter(HubClient(served, retries=once).list_pages(page_size=1)))
         detail = f"embedded, {len(HubFolder(home / 'hub').repos())} repos in {home / 'hub'}"
         remedy = ""
     else:
         detail = f"embedded, nothing in {home / 'hub'} yet"
         remedy = "ws-pipeline demo fills it, or put <owner>/<name>/ folders there"
     return Finding(what="hub", state="ok", detail=detail, remedy=remedy)
-
-
-def _list_one(endpoint: str) -> None:
-    from ws_pipeline.hub.client import HubClient
-    from ws_pipeline.hub.retries import RetryPolicy
-
-    client = HubClient(endpoint, os.environ.get("HF_TOKEN"), retries=RetryPolicy(max_attempts=1))
-    next(iter(client.list_pages(page_size=1)))
 
 
 def check_store(home: Path) -> Finding:

@@ -1,24 +1,40 @@
 """The command that embeds models and names their nearest neighbours in the corpus."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ws_pipeline.cli.arguments import DEFAULT_RECIPE, HomeOption, JsonOption, find_home
+from ws_pipeline.cli.arguments import (
+    DEFAULT_RECIPE,
+    EndpointOption,
+    HomeOption,
+    JsonOption,
+    find_home,
+)
 from ws_pipeline.cli.console import out, print_json, print_table
-from ws_pipeline.cli.home import find_repo, store_root
+from ws_pipeline.cli.home import REPO_ID, find_repo, store_root
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
 
 NUM_NEIGHBOURS = 5
+MAX_GB = 20.0
+"""Of one model that is fetched; 10 billion parameters in 16 bits."""
+
+OpenModel = Callable[[], AbstractContextManager[Path]]
+"""Gives a model's file or folder for as long as it is needed."""
 
 
 def embed(
     models: Annotated[
         list[str],
-        typer.Argument(help=".safetensors files, folders of one model each, or repos of HOME/hub."),
+        typer.Argument(
+            help=".safetensors files, folders of one model each, repos of HOME/hub or of a hub."
+        ),
     ],
     *,
     to: Annotated[Path | None, typer.Option("--out", help="Parquet file to write.")] = None,
@@ -32,15 +48,22 @@ def embed(
         int, typer.Option("--neighbours", min=0, help="How many of the corpus to name.")
     ] = NUM_NEIGHBOURS,
     as_json: JsonOption = False,
+    endpoint: EndpointOption = "",
+    max_gb: Annotated[
+        float, typer.Option("--max-gb", min=0.0, help="What a model may have that is fetched.")
+    ] = MAX_GB,
     home: HomeOption = None,
 ) -> None:
     """Embed models, and name their nearest neighbours in the corpus.
+
+    A repo behind --endpoint is fetched, checked and embedded without entering the corpus, one model
+    at a time; nothing of it is kept.
 
     --out writes a Parquet file with the columns model and embedding, --json prints both and the
     neighbours. Neighbours are known where the corpus was embedded by the same backbone.
     """
     folder = find_home(home)
-    sources = find_models(models, folder)
+    sources = find_models(models, folder, endpoint, max_bytes=int(max_gb * 1e9))
     chosen = find_backbone(folder, recipe, backbone)
     rows = list(embed_all(chosen, dict(zip(models, sources, strict=True))))
     if to is not None:
@@ -54,25 +77,46 @@ def embed(
         show_neighbours(found)
 
 
-def find_models(models: Sequence[str], home: Path) -> list[Path]:
-    """Return where models lie: paths first, then repos of the embedded hub.
+def find_models(
+    models: Sequence[str], home: Path, endpoint: str, *, max_bytes: int
+) -> list[OpenModel]:
+    """Return how each model is opened: paths first, then repos of the embedded hub, then of a hub.
+
+    Where an endpoint is given, that is the only place to look.
 
     Raises:
-        MissingInputError: Names the first that is neither.
+        MissingInputError: Names the first that is nowhere.
     """
-    found = []
+    from ws_pipeline.cli.remote import fetch_model
+    from ws_pipeline.hub.connection import find_endpoint
+
+    url = find_endpoint(endpoint)
+    found: list[OpenModel] = []
     for name in models:
-        path = Path(name) if Path(name).exists() else find_repo(home, name)
-        if path is None:
+        path = None
+        if not endpoint:
+            path = Path(name) if Path(name).exists() else find_repo(home, name)
+        if path is not None:
+            found.append(partial(_local, path))
+        elif url and REPO_ID.fullmatch(name):
+            found.append(partial(fetch_model, url, name, home, max_bytes=max_bytes))
+        else:
             raise MissingInputError(
                 f"There is no file or folder {name!r}, nor a repo of that name in HOME/hub. A model"
-                " is a .safetensors file, a folder that holds one, or such a repo; check the path."
+                " is a .safetensors file, a folder that holds one, or such a repo; check the path, "
+                "or add --endpoint https://huggingface.co to a repo id OWNER/NAME of that hub."
+                if not endpoint
+                else f"{name!r} is no repo id OWNER/NAME, and with --endpoint only repos of that "
+                "hub are looked for; leave --endpoint out for files and folders."
             )
-        found.append(path)
     return found
 
 
-def embed_all(backbone: Path, models: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def _local(path: Path) -> AbstractContextManager[Path]:
+    return contextlib.nullcontext(path)
+
+
+def embed_all(backbone: Path, models: Mapping[str, OpenModel]) -> Iterator[dict[str, Any]]:
     """Yield name and vector of each model."""
     import torch
 
@@ -80,8 +124,9 @@ def embed_all(backbone: Path, models: Mapping[str, Path]) -> Iterator[dict[str, 
     from ws_pipeline.backbone.model import Backbone
 
     model = Backbone.from_pretrained(backbone).to("cuda" if torch.cuda.is_available() else "cpu")
-    for name, source in models.items():
-        yield {"model": name, "embedding": embed_checkpoint(model, source)["embedding"]}
+    for name, open_model in models.items():
+        with open_model() as source:
+            yield {"model": name, "embedding": embed_checkpoint(model, source)["embedding"]}
 
 
 def write_vectors(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

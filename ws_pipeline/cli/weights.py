@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline embed zoo/NAME                       its nearest neighbours in the corpus",
         "ws-pipeline embed a.safetensors b/ --out vectors.parquet",
         "ws-pipeline embed a.safetensors --backbone model/ --out vectors.parquet",
+        "ws-pipeline embed OWNER/NAME --endpoint https://huggingface.co",
         panel=PANEL,
     )
     add_command(app, generate, panel=PANEL)
@@ -112,7 +113,7 @@ def locate_model(path: str, home: Path, endpoint: str) -> Iterator[tuple[Path, b
         )
     from ws_pipeline.cli.remote import fetch_headers
 
-    with fetch_headers(endpoint, path) as folder:
+    with fetch_headers(endpoint, path, home) as folder:
         yield folder, True
 
 

@@ -31,7 +31,6 @@ from ws_pipeline.evaluation.robustness import AlteredCopies
 from ws_pipeline.evaluation.spectra import describe_model
 from ws_pipeline.evaluation.weight_distances import L2, SINGULAR_VALUES, measure_distances
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.layer_table import DTYPES
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.manifests import read_token_layers
 from ws_pipeline.tokens.model_symmetry import ModelSymmetry, draw_view, read_model_symmetry
@@ -104,7 +103,7 @@ class CopyMaker:
         if not model.symmetry.groups:
             return None
         tokens = ModelTokens.open(self.store, record, TokenLayout())
-        view = draw_view(tokens.values, model, (self.seed, row), dtypes=DTYPES)
+        view = draw_view(tokens.values, model, (self.seed, row))
         return list(read_matrices(view, read_token_layers(record)))
 
     def _read(

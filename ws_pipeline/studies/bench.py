@@ -223,8 +223,7 @@ class _Training:
         if job.mlflow_tracking_uri:
             from ws_pipeline.backbone.tracking import MlflowRun
 
-            counts = rows.group_by("family").len().sort("family").rows()
-            self.tracker = MlflowRun.open(job, tags={}, profile={"models": counts})
+            self.tracker = MlflowRun.open(job, tags={}, corpus=rows)
             self.tracker.replay(self.loop.history.points)
             self.loop.observers.append(self.tracker)
 

@@ -41,6 +41,7 @@ class Reads:
 
     Attributes:
         models: Row of the table.
+        windows: Which window of the batch.
         dtypes: Stored dtype, an index into `DTYPES`.
         starts: First value in the model's ``values.<dtype>``.
         counts: How many values.
@@ -50,6 +51,7 @@ class Reads:
     """
 
     models: Integers
+    windows: Integers
     dtypes: Integers
     starts: Integers
     counts: Integers
@@ -60,6 +62,7 @@ class Reads:
         """Return the reads [start, stop)."""
         return Reads(
             models=self.models[start:stop],
+            windows=self.windows[start:stop],
             dtypes=self.dtypes[start:stop],
             starts=self.starts[start:stop],
             counts=self.counts[start:stop],

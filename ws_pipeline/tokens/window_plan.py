@@ -227,13 +227,14 @@ def _merge_reads(
     place, chosen = places[heads], chosen[heads]
     section = line.section[place]
     within = line.value[place] - line.value[line.first[section]]
+    num_batches = int(line.batch[-1]) + 1
     reads = Reads(
         models=spans.models[parts.window[chosen]],
+        windows=parts.window[chosen] % (len(spans.models) // num_batches),
         dtypes=stored[heads],
         starts=start[heads],
         counts=np.add.reduceat(counts, heads),
         targets=section_bytes[section] + within * ITEM_BYTES[line.served[place]],
         exponents=np.where(stored[heads] == F64, table.exponents[parts.layer[chosen]], 0),
     )
-    num_batches = int(line.batch[-1]) + 1
     return reads, np.searchsorted(line.batch[place], np.arange(num_batches + 1))

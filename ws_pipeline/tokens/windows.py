@@ -8,41 +8,39 @@ here: mask, positions and normalisation, which are the device's work; torch tens
 Figures: benchmarks/windows.py.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ws_pipeline.errors import ConfigError, WsPipelineError
+from ws_pipeline.errors import ConfigError
 from ws_pipeline.storage.local import LocalFolder
 from ws_pipeline.storage.ranges import DEFAULT_CACHE_BYTES, LocalRanges, open_ranges
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.batch_plan import BatchPlan, WindowSpans, max_batch_bytes
+from ws_pipeline.tokens.batch_plan import BatchPlan, Reads, WindowSpans, max_batch_bytes
 from ws_pipeline.tokens.draws import WindowDraws
 from ws_pipeline.tokens.layer_table import LayerTable
 from ws_pipeline.tokens.layer_values import CheckpointValues, ModelValues, ShardValues, read_values
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.manifests import read_token_layers
+from ws_pipeline.tokens.permuted_models import PermutedModels
+from ws_pipeline.tokens.permuted_values import PermutedValues
 from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.tokens.window_batch import WindowBatch
 from ws_pipeline.tokens.window_plan import plan_batches
+from ws_pipeline.tokens.window_prefetch import PREFETCH_STEPS, Prefetch
+
+UnitOrder = Literal["stored", "permuted"]
+"""How a window shows the hidden units of its model: as they lie, or in a random order."""
 
 PLANNED_STEPS = 32
 """Steps that are planned in one go."""
 
 PLANNED_TOKENS = 2**18
 """Bound on the tokens of such steps; 50 MB if each is of another layer, else 1."""
-
-PREFETCH_STEPS = 4
-"""Steps that are fetched from a remote store ahead of the one that is read."""
-
-PREFETCH_THREADS = 8
-"""Requests under way at a time."""
 
 
 class ModelTokens:
@@ -136,6 +134,9 @@ class WindowDataset:
         seed: Of the draws.
         rank: Which process this is.
         num_processes: How many there are; divides ``batch_size``.
+        unit_orders: How each window is shown: the batch holds all windows in the first order, then
+            the same places of the same models in the next. ``permuted`` needs the column
+            ``manifest``; a model whose symmetry is not known is shown as it is stored.
         cache_bytes: Bound on the local cache of a remote store.
     """
 
@@ -151,6 +152,7 @@ class WindowDataset:
         seed: int,
         rank: int = 0,
         num_processes: int = 1,
+        unit_orders: Sequence[UnitOrder] = ("stored",),
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         if batch_size % num_processes or not 0 <= rank < num_processes:
@@ -175,8 +177,12 @@ class WindowDataset:
         self._ranges = open_ranges(store.blobs, cache_bytes=cache_bytes)
         self._values = [ShardValues(self._ranges, sha256) for sha256 in rows["shard_sha256"]]
         self._plans: dict[int, BatchPlan] = {}
+        self._unit_orders = tuple(unit_orders)
+        self._permuted: PermutedModels | None = None
+        if "permuted" in self._unit_orders:
+            self._permuted = PermutedModels(store, rows["manifest"].to_list(), seed=seed)
         self._prefetch = (
-            None if isinstance(self._ranges, LocalRanges) else _Prefetch(self._list_reads)
+            None if isinstance(self._ranges, LocalRanges) else Prefetch(self._list_reads)
         )
 
     def __len__(self) -> int:
@@ -188,11 +194,16 @@ class WindowDataset:
         return self.read(step)
 
     @property
+    def num_windows(self) -> int:
+        """Windows in a batch: this process's share, once in each order of the units."""
+        return self.share * len(self._unit_orders)
+
+    @property
     def max_batch_bytes(self) -> int:
         """What no batch exceeds, for a buffer that is used again."""
         return max_batch_bytes(
             window_size=self.window_size,
-            batch_size=self.share,
+            batch_size=self.num_windows,
             token_size=self.layout.token_size,
         )
 
@@ -209,8 +220,7 @@ class WindowDataset:
             self._prefetch.reach(step, min(step + PREFETCH_STEPS, self._num_steps - 1))
         plan = self.plan(step)
         batch = plan.begin(out)
-        values = self._values
-        read_values(batch, plan.reads, [values[row] for row in plan.reads.models.tolist()])
+        read_values(batch, plan.reads, self._list_values(step, plan.reads))
         return batch
 
     def close(self) -> None:
@@ -223,7 +233,7 @@ class WindowDataset:
         """Return what a step reads; steps are planned many at a time, and the last are kept."""
         plan = self._plans.get(step)
         if plan is None:
-            count = PLANNED_TOKENS // (self.window_size * self.share)
+            count = PLANNED_TOKENS // (self.window_size * self.num_windows)
             count = min(max(count, 1), PLANNED_STEPS)
             first = step - step % count
             self._plans = {
@@ -245,49 +255,45 @@ class WindowDataset:
         )
 
     def _plan_steps(self, first: int, count: int) -> list[BatchPlan]:
+        spans, orders = self.spans(first, count), len(self._unit_orders)
+
+        def again(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            return np.tile(values.reshape(count, 1, -1), (1, orders, 1)).reshape(-1)
+
         return plan_batches(
             self.table,
-            self.spans(first, count),
+            WindowSpans(
+                models=again(spans.models), starts=again(spans.starts), stops=again(spans.stops)
+            ),
             window_size=self.window_size,
-            batch_size=self.share,
+            batch_size=self.num_windows,
         )
+
+    def _list_values(self, step: int, reads: Reads) -> list[ModelValues]:
+        """Return where each read of a step reads from."""
+        models, stored = reads.models.tolist(), self._values
+        if self._permuted is None:
+            return [stored[model] for model in models]
+        first = step * self.batch_size + self._first
+        found: list[ModelValues] = []
+        for model, window in zip(models, reads.windows.tolist(), strict=True):
+            values: ModelValues = stored[model]
+            if self._unit_orders[window // self.share] == "permuted":
+                values = self._permuted.view(values, model, first + window % self.share)
+            found.append(values)
+        return found
 
     def _list_reads(self, step: int) -> Iterator[tuple[ShardValues, int, int, int]]:
         """Yield (values of the model, dtype, first value, number of values) of a step."""
         reads = self.plan(step).reads
         columns = (reads.models, reads.dtypes, reads.starts, reads.counts)
-        for model, *where in zip(*(column.tolist() for column in columns), strict=True):
-            yield self._values[model], *where
-
-
-class _Prefetch:
-    """Reads of the steps to come, in threads; a read that fails will fail again where it matters.
-
-    Args:
-        list_reads: What a step reads.
-    """
-
-    def __init__(
-        self, list_reads: Callable[[int], Iterator[tuple[ShardValues, int, int, int]]]
-    ) -> None:
-        self._list_reads = list_reads
-        self._pool = ThreadPoolExecutor(PREFETCH_THREADS, thread_name_prefix="prefetch")
-        self._begun = range(0)
-
-    def reach(self, step: int, last: int) -> None:
-        """Have the steps from ``step`` to ``last`` under way."""
-        if step not in self._begun:
-            self._begun = range(step, step)
-        for each in range(self._begun.stop, last + 1):
-            for values, *where in self._list_reads(each):
-                self._pool.submit(_warm, values, *where)
-        self._begun = range(step, max(self._begun.stop, last + 1))
-
-    def close(self) -> None:
-        """Drop what has not begun and wait for what has."""
-        self._pool.shutdown(cancel_futures=True)
-
-
-def _warm(values: ShardValues, dtype: int, start: int, count: int) -> None:
-    with contextlib.suppress(WsPipelineError):
-        values.warm(dtype, start, count)
+        served = zip(
+            self._list_values(step, reads), *(column.tolist() for column in columns), strict=True
+        )
+        for values, model, dtype, start, count in served:
+            stored = self._values[model]
+            if isinstance(values, PermutedValues):
+                for part in values.list_stored(dtype, start, count):
+                    yield stored, dtype, *part
+            else:
+                yield stored, dtype, start, count

@@ -40,7 +40,7 @@ def test_one_row_per_model_and_one_vector_per_layer(corpus, backbone):
     assert frame["hub_id"].to_list() == rows["hub_id"].to_list()
     assert set(frame["embedding"].list.len()) == {model_size(TINY.latent_size)}
     layers = frame["layers"].to_list()[0]
-    assert [layer["name"] for layer in layers] == ["first.weight", "second.weight"]
+    assert [layer["name"] for layer in layers] == ["layers.0.weight", "layers.1.weight"]
     assert {len(layer["embedding"]) for layer in layers} == {layer_size(TINY.latent_size)}
 
 
@@ -113,7 +113,7 @@ def test_a_checkpoint_from_disk_has_the_corpus_vector(corpus, backbone):
     np.testing.assert_allclose(
         record["embedding"], frame["embedding"].to_list()[0], rtol=1e-4, atol=1e-5
     )
-    assert [layer["name"] for layer in record["layers"]] == ["first.weight", "second.weight"]
+    assert [layer["name"] for layer in record["layers"]] == ["layers.0.weight", "layers.1.weight"]
 
 
 def test_a_missing_shard_is_an_error_not_a_zero(corpus, backbone, tmp_path: Path):

@@ -15,7 +15,8 @@ from ws_pipeline.backbone.loss import (
 )
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import normalize
-from ws_pipeline.backbone.views import make_views, step_generator
+from ws_pipeline.backbone.view_draws import draw_views
+from ws_pipeline.backbone.views import make_views
 from ws_pipeline_tests.backbone.tiny_corpus import TINY, make_windows
 
 
@@ -67,10 +68,10 @@ def test_padding_costs_nothing():
 
 def test_the_target_is_clean_though_the_view_is_noisy():
     clean = make_windows()
-    generator = step_generator(0, 0, 0)
-    views = make_views(clean, ViewConfig(noise=0.5), LossConfig(), generator=generator)
-    of_view = normalize(views.tokens, views.mask, views.scale, "layer")
-    copied = reconstruction_loss(of_view, clean, LossConfig())
+    views = make_views(clean, ViewConfig(noise=0.5), LossConfig(), draw_views(0, 0, 3))
+    seen = views.inputs
+    of_view = normalize(seen.tokens, seen.mask, seen.scale, "layer")
+    copied = reconstruction_loss(of_view, views.targets, LossConfig())
     assert copied.item() > 0.05
 
 
@@ -95,9 +96,9 @@ def test_nt_xent_is_low_for_pairs_and_high_for_strangers():
 def test_the_parts_add_up():
     clean = make_windows()
     config = LossConfig(contrastive_weight=0.25, scale_weight=0.5)
-    views = make_views(clean, ViewConfig(), config, generator=step_generator(0, 0, 0))
-    output = Backbone(TINY)(*views)
-    losses = backbone_loss(output, clean, config)
+    views = make_views(clean, ViewConfig(), config, draw_views(0, 0, 3))
+    output = Backbone(TINY)(*views.inputs)
+    losses = backbone_loss(output, views.targets, config)
     expected = 0.75 * losses.reconstruction + 0.25 * losses.contrastive + 0.5 * losses.scale
     torch.testing.assert_close(losses.total, expected)
     assert losses.contrastive > 0
@@ -105,9 +106,9 @@ def test_the_parts_add_up():
 
 def test_without_a_contrastive_weight_there_is_one_view_and_no_term():
     clean = make_windows()
-    views = make_views(clean, ViewConfig(), LossConfig(), generator=step_generator(0, 0, 0))
-    assert views.tokens.shape == clean.tokens.shape
-    losses = backbone_loss(Backbone(TINY)(*views), clean, LossConfig())
+    views = make_views(clean, ViewConfig(), LossConfig(), draw_views(0, 0, 3))
+    assert views.inputs.tokens.shape == clean.tokens.shape
+    losses = backbone_loss(Backbone(TINY)(*views.inputs), views.targets, LossConfig())
     assert losses.contrastive == 0
 
 

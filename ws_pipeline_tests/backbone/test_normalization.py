@@ -1,3 +1,7 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from ws_pipeline.backbone.normalization import (
     MAX_RATIO,
+    Reduction,
     ScaledTokens,
     denormalize,
     normalize,
@@ -126,6 +131,41 @@ def test_any_scale_survives_its_features(mean, log_std):
     torch.testing.assert_close(again_mean, scaled.mean, rtol=2e-3, atol=1e-9)
     raised = torch.maximum(std, scaled.mean.abs() / MAX_RATIO)
     torch.testing.assert_close(again_std, raised, rtol=1e-4, atol=0)
+
+
+class TwoThreads:
+    """Two threads in place of two processes: each reduction waits for the other's part."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2, timeout=60)
+        self.parts: list[torch.Tensor] = [torch.empty(0)] * 2
+
+    def reduction(self, rank: int) -> Reduction:
+        def combine(how, part: torch.Tensor) -> torch.Tensor:
+            self.parts[rank] = part
+            self.barrier.wait()
+            found = how(*self.parts)
+            self.barrier.wait()
+            return found
+
+        return Reduction(partial(combine, torch.add), partial(combine, torch.maximum))
+
+
+def test_a_batch_in_parts_is_normalised_as_the_whole_batch():
+    clean = make_windows(batch=4)
+    whole = (clean.tokens, clean.mask, clean.scale)
+    expected = normalize(*whole, "batch")
+    threads = TwoThreads()
+
+    def normalize_half(rank: int) -> ScaledTokens:
+        half = (part.chunk(2)[rank] for part in whole)
+        return normalize(*half, "batch", threads.reduction(rank))
+
+    with ThreadPoolExecutor(2) as pool:
+        halves = list(pool.map(normalize_half, range(2)))
+    for name in ScaledTokens._fields:
+        found = torch.cat([getattr(half, name) for half in halves])
+        torch.testing.assert_close(found, getattr(expected, name))
 
 
 def test_a_fresh_norm_of_ones_keeps_its_value_in_the_features():

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ws_pipeline.backbone.checkpoints import CheckpointFolder
+from ws_pipeline.backbone.config import ViewConfig
 from ws_pipeline.backbone.history import read_history, series
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline_tests.backbone import distributed_checks
@@ -30,10 +31,18 @@ SAME_DATA = 1e-5
 
 @pytest.fixture
 def job(tmp_path: Path) -> TrainJob:
-    """Trains with negatives; without noise, whose draws depend on the rank."""
+    """Trains with negatives and every kind of view, in units of the whole batch."""
     _, snapshot, _ = build_corpus(tmp_path)
     job = make_job(tmp_path, snapshot, log_every=1)
-    return replace(job, views=replace(job.views, noise=0.0))
+    views = ViewConfig(
+        noise=0.2, hidden_tokens=0.1, mixtures=0.5, flip_signs=True, permutation=True
+    )
+    return replace(
+        job,
+        views=views,
+        backbone=replace(job.backbone, normalization="batch"),
+        loss=replace(job.loss, normalization="batch"),
+    )
 
 
 def environment(num_processes: int) -> dict[str, str]:
@@ -78,7 +87,7 @@ def test_negatives_are_gathered_with_their_gradients():
     subprocess.run(command, env=environment(2), check=True, timeout=800)
 
 
-def test_two_processes_train_like_one_with_negatives(job: TrainJob, tmp_path: Path):
+def test_two_processes_train_like_one_with_negatives_and_all_views(job: TrainJob, tmp_path: Path):
     jobs = variants(job, tmp_path, one=1, two=2)
     for name, each in jobs.items():
         launch(each, tmp_path / f"{name}.json")

@@ -1,7 +1,9 @@
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ws_pipeline.backbone.figures import draw_losses
@@ -9,7 +11,15 @@ from ws_pipeline.backbone.history import MetricPoint
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.tracking import MlflowRun, flatten
 from ws_pipeline.errors import TrainingError
-from ws_pipeline_tests.backbone.tiny_corpus import make_job
+from ws_pipeline_tests.backbone.tiny_corpus import build_corpus, make_job
+
+CORPUS = pl.DataFrame(
+    {
+        "split": ["train", "train", "train", "val", "test"],
+        "family": ["mlp", "cnn", "mlp", "mlp", "cnn"],
+        "num_params": [10, 30, 20, 10, 30],
+    }
+)
 
 # mlflow 3.17 declares its tables with a loader strategy that sqlalchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -33,7 +43,7 @@ def job(tmp_path: Path, database: Path) -> TrainJob:
 
 
 def open_run(job: TrainJob) -> MlflowRun:
-    return MlflowRun.open(job, tags={"precision": "fp32"}, profile={"models": [["train", 4]]})
+    return MlflowRun.open(job, tags={"precision": "fp32"}, corpus=CORPUS)
 
 
 def read(job: TrainJob, run_id: str):
@@ -57,12 +67,45 @@ def test_a_run_holds_the_recipe_metrics_figures_and_lineage(job: TrainJob, datab
     assert found.data.tags["dagster_run_id"] == "d-1"
     assert found.data.tags["precision"] == "fp32"
     assert found.data.tags["positions"] == "banded"
-    assert found.inputs.dataset_inputs[0].dataset.digest == "s" * 36
     history = client.get_metric_history(run.run_id, "train/loss")
     assert [(m.step, m.value) for m in history] == [(2, 0.5), (4, 0.25)]
     assert (database.parent / "artifacts" / run.run_id / "artifacts/figures/loss.png").is_file()
     experiment = found.info.experiment_id
     assert run.url == f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run.run_id}"
+
+
+def test_the_splits_of_the_snapshot_are_the_runs_data_sets(job: TrainJob):
+    for _ in range(2):  # a retry names them again
+        run = open_run(job)
+    _, found = read(job, run.run_id)
+    inputs = {each.dataset.name: each for each in found.inputs.dataset_inputs}
+    assert set(inputs) == {"corpus-train", "corpus-val"}
+    for name, context in (("corpus-train", "training"), ("corpus-val", "validation")):
+        assert inputs[name].dataset.digest == "s" * 12
+        assert {tag.key: tag.value for tag in inputs[name].tags} == {"mlflow.data.context": context}
+    assert json.loads(inputs["corpus-train"].dataset.profile) == {
+        "num_rows": 3,
+        "num_params": 60,
+        "families": {
+            "cnn": {"num_rows": 1, "num_params": 30},
+            "mlp": {"num_rows": 2, "num_params": 30},
+        },
+    }
+    columns = json.loads(inputs["corpus-train"].dataset.schema)["mlflow_colspec"]
+    assert {each["name"]: each["type"] for each in columns} == {
+        "family": "string",
+        "num_params": "long",
+    }
+
+
+def test_a_data_set_leads_back_to_its_rows(tmp_path: Path):
+    from ws_pipeline.backbone.corpus_dataset import SnapshotSource, list_inputs
+
+    store, snapshot, corpus = build_corpus(tmp_path)
+    train, val = list_inputs(str(tmp_path / "store"), snapshot, corpus)
+    source = SnapshotSource.from_json(val.dataset.source)
+    assert source.load().equals(store.snapshots.scan(snapshot).collect().filter(split="val"))
+    assert train.dataset.source_type == val.dataset.source_type == "ws_pipeline_snapshot"
 
 
 def test_a_retry_continues_the_run_without_duplicate_points(job: TrainJob):

@@ -20,6 +20,9 @@ from ws_pipeline.weights.layers import plan_family
 TOKEN_SIZE = 8
 SPLITS = ("train", "train", "train", "train", "val", "test")
 
+CONFIG = '{"model_type": "mlp", "architectures": ["Mlp"]}'
+"""Names the zoos' MLP, whose hidden units are known to be interchangeable."""
+
 TINY = BackboneConfig(
     token_size=TOKEN_SIZE, width=24, num_layers=1, num_heads=2, latent_size=6, projection_size=4
 )
@@ -36,12 +39,13 @@ def write_model(folder: Path, seed: int) -> None:
     folder.mkdir(parents=True)
     width = 10 + 2 * (seed % 3)
     state = {
-        "first.weight": matrix(width, 12, 1.0),
-        "first.bias": torch.randn(width, generator=generator) * 0.1,
-        "second.weight": matrix(4, width, 1e-3),
-        "second.bias": torch.zeros(4),
+        "layers.0.weight": matrix(width, 12, 1.0),
+        "layers.0.bias": torch.randn(width, generator=generator) * 0.1,
+        "layers.1.weight": matrix(4, width, 1e-3),
+        "layers.1.bias": torch.zeros(4),
     }
     save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(CONFIG)
 
 
 def build_corpus(root: Path, num_models: int = 6) -> tuple[Store, str, pl.DataFrame]:
@@ -51,15 +55,17 @@ def build_corpus(root: Path, num_models: int = 6) -> tuple[Store, str, pl.DataFr
     for index in range(num_models):
         folder = root / "repos" / f"model-{index}"
         write_model(folder, seed=index)
-        blob = store.blobs.put_file(folder / "model.safetensors")
-        file = {"path": "model.safetensors", "sha256": blob.sha256, "num_bytes": blob.num_bytes}
+        files = []
+        for name in ("config.json", "model.safetensors"):
+            blob = store.blobs.put_file(folder / name)
+            files.append({"path": name, "sha256": blob.sha256, "num_bytes": blob.num_bytes})
         repo = {
             "hub_id": f"{index:024x}",
             "repo_id": f"owner/model-{index}",
             "revision": f"{index:040x}",
         }
         key = f"hub-files/{repo['hub_id']}/{repo['revision']}/1"
-        store.manifests.create(key, {**repo, "files": [file]})
+        store.manifests.create(key, {**repo, "files": files})
         rows.append({**repo, "accepted": True, "manifest": key})
     files = pl.DataFrame(rows)
     shards = pack_family(store, plan_family(store, files)).filter("accepted")

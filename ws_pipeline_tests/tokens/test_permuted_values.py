@@ -1,5 +1,6 @@
 """Values of a permuted model, read from the model as it is stored, are those of the written one."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ws_pipeline.errors import WeightsError
-from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
+from ws_pipeline.tokens.permuted_values import PermutedValues, map_layers
 from ws_pipeline.tokens.records import TokenLayer, place_layers
 from ws_pipeline.tokens.shard_format import open_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
@@ -32,11 +33,11 @@ DTYPES = ("F16", "F32")
 class MemoryValues:
     """A shard's values in memory; counts what is read."""
 
-    def __init__(self, shard: Checkpoint) -> None:
+    def __init__(self, shard: Checkpoint, dtypes: Sequence[str] = DTYPES) -> None:
         self.num_values = 0
         self.arrays = {
             number: shard.read_flat(VALUES_PREFIX + name)
-            for number, name in enumerate(DTYPES)
+            for number, name in enumerate(dtypes)
             if VALUES_PREFIX + name in shard.tensors
         }
 
@@ -88,7 +89,7 @@ def test_any_range_is_that_of_the_permuted_shard(kind: str, tmp_path: Path) -> N
         )  # fmt: skip
         assert (ours.mean, ours.std) == pytest.approx((theirs.mean, theirs.std), rel=1e-6)
     stored = MemoryValues(shard)
-    permuted = PermutedValues(stored, permute_layers(token_layers, layers, drawn, dtypes=DTYPES))
+    permuted = PermutedValues(stored, map_layers(token_layers, layers, dtypes=DTYPES), drawn)
     generator = np.random.default_rng(1)
     for number, expected in MemoryValues(twin_shard).arrays.items():
         bounds = np.sort(generator.integers(0, len(expected) + 1, (60, 2)), axis=1)
@@ -109,7 +110,7 @@ def test_a_short_range_of_a_large_layer_reads_its_rows_alone(tmp_path: Path) -> 
     drawn = draw_permutation(symmetry, shapes, generator=np.random.default_rng(0))
     shard, token_layers, layers = pack(state, tmp_path / "one")
     stored = MemoryValues(shard)
-    permuted = PermutedValues(stored, permute_layers(token_layers, layers, drawn, dtypes=DTYPES))
+    permuted = PermutedValues(stored, map_layers(token_layers, layers, dtypes=DTYPES), drawn)
     permuted.read_into(1, 120, memoryview(bytearray(200 * 4)))
     assert stored.num_values == 5 * 50
 
