@@ -27,7 +27,7 @@ CellsOption = Annotated[
 ]
 OnlyOption = Annotated[
     str,
-    typer.Option("--only", help="Make cells of variants with this text in their name."),
+    typer.Option("--only", help="Make cells of variants whose name fits this glob."),
 ]
 
 
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="study", help="Compare many trainings in one table.")
 
 
-def ablation(cells: CellsOption = None, only: OnlyOption = "", home: HomeOption = None) -> None:
+def ablation(cells: CellsOption = None, only: OnlyOption = "*", home: HomeOption = None) -> None:
     """Train the grid of our choices and the papers' on the current corpus.
 
     Layout x positions x normalisation x contrastive weight, and the default recipe beside the
@@ -62,7 +62,7 @@ def ablation(cells: CellsOption = None, only: OnlyOption = "", home: HomeOption 
     _run(lambda _: ablation_study(), cells, only, home)
 
 
-def composition(cells: CellsOption = None, only: OnlyOption = "", home: HomeOption = None) -> None:
+def composition(cells: CellsOption = None, only: OnlyOption = "*", home: HomeOption = None) -> None:
     """Train on nested populations: more models, more families, the hub, hub and zoos.
 
     Does the diversity of what a backbone is trained on matter more than its size? Errors are taken
@@ -74,7 +74,7 @@ def composition(cells: CellsOption = None, only: OnlyOption = "", home: HomeOpti
 
 
 def hub_against_zoo(
-    cells: CellsOption = None, only: OnlyOption = "", home: HomeOption = None
+    cells: CellsOption = None, only: OnlyOption = "*", home: HomeOption = None
 ) -> None:
     """Train one backbone on the hub, one on the zoos, one on both, at the same budget.
 
