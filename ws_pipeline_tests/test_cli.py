@@ -68,7 +68,9 @@ def test_help_starts_quickly_because_nothing_heavy_is_imported() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert result.stdout.rstrip().endswith("[]")
-    commands = "demo hub refresh inspect tokens train embed generate zoo evaluate report ui doctor"
+    commands = (
+        "demo hub refresh inspect tokens train embed generate zoo study evaluate report ui doctor"
+    )
     assert all(f" {name} " in result.stdout for name in commands.split())
 
 
@@ -77,6 +79,7 @@ def test_help_starts_quickly_because_nothing_heavy_is_imported() -> None:
     [
         *("demo", "hub serve", "hub scan", "hub ledger", "refresh", "inspect", "tokens pack"),
         *("tokens unpack", "train", "embed", "generate", "zoo train", "zoo list", "zoo publish"),
+        *("study ablation", "study composition", "study hub-against-zoo"),
         *("evaluate", "report", "ui", "doctor"),
     ],
 )

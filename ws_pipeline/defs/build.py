@@ -10,7 +10,16 @@ from typing import Any
 import dagster as dg
 
 from ws_pipeline.defs import automation
-from ws_pipeline.defs.assets import backbone, corpus, evaluation, hub, tokens, weights, zoo
+from ws_pipeline.defs.assets import (
+    backbone,
+    composition,
+    corpus,
+    evaluation,
+    hub,
+    tokens,
+    weights,
+    zoo,
+)
 from ws_pipeline.defs.checks import TABLE_CHECKS
 from ws_pipeline.defs.freshness import the_hub_was_looked_at_lately
 from ws_pipeline.defs.io_managers import ParquetIOManager
@@ -41,6 +50,7 @@ ASSETS = [
     evaluation.retrieval,
     evaluation.reconstruction,
     evaluation.leaderboard,
+    composition.composition,
 ]
 
 

@@ -14,6 +14,7 @@ import dagster as dg
 import polars as pl
 
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS
+from ws_pipeline.defs.assets.composition import COMPOSITION
 from ws_pipeline.defs.assets.corpus import SPLITS, VERDICTS_TABLE
 from ws_pipeline.defs.assets.evaluation import LEADERBOARD, PROPERTIES, RECONSTRUCTION, RETRIEVAL
 from ws_pipeline.defs.assets.hub import FILES, HEADERS, REPOS, SELECTION
@@ -27,6 +28,7 @@ from ws_pipeline.defs.resources import HomeResource, PolicyResource, StoreResour
 from ws_pipeline.defs.runs import TRAINED, UNTRAINED
 from ws_pipeline.errors import Reason
 from ws_pipeline.evaluation.features import HYPER_PARAMETERS, MEAN, RANDOM, STATISTICS
+from ws_pipeline.studies.composition import BASELINE
 from ws_pipeline.tokens.audit import count_leaks, find_leaks
 
 PARTITIONS: Mapping[str, dg.PartitionsDefinition[Any] | None] = {
@@ -307,6 +309,7 @@ TABLE_CHECKS = [
     result_check(PROPERTIES, (TRAINED, UNTRAINED, STATISTICS, HYPER_PARAMETERS, MEAN)),
     result_check(RETRIEVAL, (TRAINED, UNTRAINED, STATISTICS, RANDOM)),
     result_check(RECONSTRUCTION, (TRAINED, UNTRAINED, MEAN)),
+    result_check(COMPOSITION, (BASELINE,)),
     the_report_is_written,
     every_zoo_model_is_a_whole_repo,
     diversity_is_finite,

@@ -41,6 +41,7 @@ _CONFIGS: Mapping[str, Callable[[str, str], Any]] = {
     "backbone/model": lambda name, _: _recipe_parts(name, _TRAINED_BY),
     "backbone/embeddings": lambda name, _: _recipe_parts(name, ("layout", "training")),
     "evaluation/leaderboard": lambda *_: None,
+    "evaluation/composition": lambda *_: to_dict(recipe("tiny")),
 }
 _CONFIGS_BY_GROUP: Mapping[str, Callable[[str, str], Any]] = {
     "zoo": lambda name, _: to_dict(zoo_config(name)),

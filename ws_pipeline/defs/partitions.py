@@ -26,7 +26,10 @@ recipes = dg.StaticPartitionsDefinition(list(RECIPE_NAMES))
 zoos = dg.StaticPartitionsDefinition(list(ZOO_NAMES))
 """The same for a zoo's grid."""
 
-_UNPARTITIONED = (dg.AssetKey(["evaluation", "leaderboard"]),)
+_UNPARTITIONED = (
+    dg.AssetKey(["evaluation", "leaderboard"]),
+    dg.AssetKey(["evaluation", "composition"]),
+)
 _DIMENSION_BY_GROUP: dict[str, Dimension] = {
     "hub": "family",
     "weights": "family",

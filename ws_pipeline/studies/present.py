@@ -62,6 +62,8 @@ def write_study(folder: Path, study: Study, results: pl.DataFrame, table: pl.Dat
 
 def markdown(table: pl.DataFrame) -> str:
     """Return the table with each interval behind its number; a column of blanks is left out."""
+    if table.is_empty():
+        return "No cell was made yet."
     ends = {f"{name} {end}" for name in table.columns for end in ("low", "high")}
     names = [name for name in table.columns if name not in ends and not _is_blank(table[name])]
     lines = [names, ["---"] * len(names)]

@@ -6,6 +6,7 @@ A study that was interrupted goes on at the next cell. One process works at a st
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +29,7 @@ class StudyResult:
 
     Attributes:
         study: What was asked.
+        bench: Reads its cells.
         results: Its numbers (RESULT_SCHEMA).
         table: One row per variant, for people.
         folder: Holds the table as Markdown and Parquet, and the figure as SVG.
@@ -37,6 +39,7 @@ class StudyResult:
     """
 
     study: Study
+    bench: Bench
     results: pl.DataFrame
     table: pl.DataFrame
     folder: Path
@@ -67,6 +70,7 @@ def run_study(
     corpus: pl.DataFrame,
     tracking_uri: str = "",
     max_cells: int | None = None,
+    only: str = "*",
     on_cell: OnCell = lambda *_: None,
 ) -> StudyResult:
     """Make the cells that are missing, and write what is known then.
@@ -78,6 +82,7 @@ def run_study(
         corpus: Rows of `corpus/splits`.
         tracking_uri: Of MLflow; empty for none.
         max_cells: Make at most so many; None for all, 0 to write the table again.
+        only: Make cells of variants whose name fits this glob; all that are there are shown.
         on_cell: See `OnCell`.
 
     Raises:
@@ -100,7 +105,9 @@ def run_study(
         for number, cell in enumerate(cells, start=1):
             tables = bench.read(cell)
             state = "kept"
-            if tables is None and (max_cells is None or made < max_cells):
+            fits = fnmatchcase(cell.variant.name, only)
+            wanted = fits and (max_cells is None or made < max_cells)
+            if tables is None and wanted:
                 tables, state, made = bench.make(cell), "made", made + 1
             if tables is not None:
                 done.setdefault(cell.variant.name, []).append(tables)
@@ -110,6 +117,7 @@ def run_study(
         write_study(folder, study, results, table)
     return StudyResult(
         study=study,
+        bench=bench,
         results=results,
         table=table,
         folder=folder,

@@ -76,9 +76,10 @@ def summarize_study(
             for place, number in _measure(study, variant, corpus, done, config):
                 measured.setdefault(place, {})[variant.name] = number
     for (target, slice_name, metric), numbers in measured.items():
-        for features, name, value, resamples, num_models in _compare(
-            numbers, study.baseline, metric
-        ):
+        # Each variant has been trained on families of its own: these slices hold other models.
+        own = slice_name in (TRAINED_ON, NOT_TRAINED_ON)
+        baseline = "" if own else study.baseline
+        for features, name, value, resamples, num_models in _compare(numbers, baseline, metric):
             rows.append(
                 context.row(
                     target=target,
@@ -99,7 +100,7 @@ def _compare(
     base = numbers.get(baseline)
     for name, number in numbers.items():
         yield name, metric, number.value, number.resamples, number.num_models
-        if base is None or name == baseline or base.num_models != number.num_models:
+        if base is None or name == baseline:
             continue
         pair, num_models = join_pair(name, baseline), number.num_models
         difference = number.resamples - base.resamples

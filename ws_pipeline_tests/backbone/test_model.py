@@ -98,6 +98,19 @@ def test_a_fresh_backbone_is_an_orthogonal_projection():
     assert error.item() == pytest.approx(1 - 12 / 16, abs=0.03)
 
 
+def test_a_uniform_start_draws_as_torch_does_and_from_the_seed_alone():
+    config = replace(TINY, initialization="uniform")
+    first, again, other = (untrained(config, seed=seed) for seed in (3, 3, 4))
+    layers = [module for module in first.modules() if isinstance(module, torch.nn.Linear)]
+    for layer in layers:
+        bound = layer.in_features**-0.5
+        assert layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.25)
+    assert torch.equal(first.embed.weight, again.embed.weight)
+    assert not torch.equal(first.embed.weight, other.embed.weight)
+    assert first.position_gain.eq(1.0).all()
+
+
 def test_reconstruct_returns_true_weights():
     config = replace(TINY, latent_size=8, use_scale=False)
     backbone = untrained(config, seed=0)

@@ -23,8 +23,9 @@ KEYS = {
     "evaluation/retrieval": recipes,
     "evaluation/reconstruction": recipes,
     "evaluation/leaderboard": None,
+    "evaluation/composition": None,
 }
-"""The table of the design; generation and composition have their own time."""
+"""The table of the design; generation has its own time."""
 
 HEAVY = ("torch", "mlflow", "transformers", "accelerate", "sklearn")
 
