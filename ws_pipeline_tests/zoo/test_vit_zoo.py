@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from ws_pipeline.zoo.grid import plan_zoo
 from ws_pipeline.zoo.index import read_index
 from ws_pipeline.zoo.parents import ParentSearch, recover_parents
 from ws_pipeline.zoo.train import train_zoo
+from ws_pipeline.zoo.training import train_stack
 from ws_pipeline.zoo.weights import read_arrays, read_symmetry
 from ws_pipeline_tests.zoo.conftest import small_vit_zoo
+from ws_pipeline_tests.zoo.test_training import TOLERANCES, largest_difference, make_plans
 
 
 @pytest.mark.parametrize("name", ["vit-digits", "vit-fashion", "vit-paper"])
@@ -51,6 +54,18 @@ def test_the_blueprint_is_ten_parents_and_24_fine_tunes_of_each(name: str) -> No
     kept = [plan for plan in children if plan.keep_epochs]
     assert {plan.factors["optimizer"] for plan in kept} == {"adamw", "sgd"}
     assert {plan.sizes["head"] for plan in kept} == {"linear", "mlp"}
+
+
+def test_models_with_a_hidden_layer_in_the_head_equal_themselves_alone() -> None:
+    plans = [
+        replace(plan, sizes={**plan.sizes, "head": "mlp"}, rows_per_epoch=440)
+        for plan in make_plans("vit")[1:3]
+    ]
+    dataset = load_digits("digits")
+    together = train_stack(plans, dataset, dtype=torch.float64)
+    (alone,) = train_stack(plans[1:], dataset, dtype=torch.float64)
+    assert "vit.pooler.dense.weight" in alone.checkpoints[-1].state
+    assert largest_difference(together[1], alone) < TOLERANCES["vit"]
 
 
 def test_the_papers_recipe_names_all_of_its_regularisation() -> None:
