@@ -7,7 +7,7 @@ is not for vmap) out of the forward pass. No I/O but :func:`load_model`.
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,9 @@ from ws_pipeline.zoo.modules import Cnn, Mlp, ResNet18
 
 Inputs = Literal["images", "windows", "text"]
 
+MLP_HEAD_CLASS = "ViTMlpHeadForImageClassification"
+"""In config.json: no class of transformers' own, see ``vit_heads``."""
+
 _INITIALISATION_LOCK = threading.Lock()
 """Modules draw their initial weights from torch's global generator."""
 
@@ -46,8 +49,6 @@ class Architecture:
             which it predicts the next character.
         build: Make a module from sizes and the data set's shape.
         arguments: Name the inputs ``(batch, ...)`` as the module's forward wants them.
-        head: Prefix of the output layer's tensors, which a fine-tune may start afresh; "" where
-            there is no output layer of its own.
     """
 
     name: str
@@ -56,7 +57,6 @@ class Architecture:
     pipeline_tag: str
     build: Callable[[Mapping[str, Any], Any], nn.Module]
     arguments: Callable[[Tensor], dict[str, Any]]
-    head: str
 
 
 @cache
@@ -82,7 +82,6 @@ ARCHITECTURES: dict[str, Architecture] = {
             pipeline_tag="image-classification",
             build=build_mlp,
             arguments=lambda inputs: {"images": inputs},
-            head="layers.-1.",
         ),
         Architecture(
             name="cnn",
@@ -91,7 +90,6 @@ ARCHITECTURES: dict[str, Architecture] = {
             pipeline_tag="image-classification",
             build=build_cnn,
             arguments=lambda inputs: {"images": inputs},
-            head="fc2.",
         ),
         Architecture(
             name="resnet18",
@@ -100,7 +98,6 @@ ARCHITECTURES: dict[str, Architecture] = {
             pipeline_tag="image-classification",
             build=build_resnet18,
             arguments=lambda inputs: {"images": inputs},
-            head="fc.",
         ),
         Architecture(
             name="vit",
@@ -109,7 +106,6 @@ ARCHITECTURES: dict[str, Architecture] = {
             pipeline_tag="image-classification",
             build=build_vit,
             arguments=lambda inputs: {"pixel_values": inputs},
-            head="classifier.",
         ),
         Architecture(
             name="bert",
@@ -118,7 +114,6 @@ ARCHITECTURES: dict[str, Architecture] = {
             pipeline_tag="text-classification",
             build=build_bert,
             arguments=lambda inputs: {"input_ids": inputs},
-            head="classifier.",
         ),
         Architecture(
             name="gpt2",
@@ -127,7 +122,6 @@ ARCHITECTURES: dict[str, Architecture] = {
             pipeline_tag="text-generation",
             build=build_gpt2,
             arguments=_gpt2_arguments,
-            head="",  # tied to the embedding,
         ),
     )
 }
@@ -165,18 +159,6 @@ def build_module(
         module = entry.build(sizes, dataset).train()
         initialize_weights(module, initialization)
         return module
-
-
-def head_names(architecture: str, names: Sequence[str]) -> list[str]:
-    """List the tensors of the output layer among ``names``."""
-    prefix = ARCHITECTURES[architecture].head
-    if not prefix:
-        raise ConfigError(f"{architecture!r} has no output layer of its own to start afresh.")
-    if "-1" in prefix:  # the last of a numbered list
-        stem = prefix.partition("-1")[0]
-        last = max(int(name.removeprefix(stem).partition(".")[0]) for name in names)
-        prefix = f"{stem}{last}."
-    return [name for name in names if name.startswith(prefix)]
 
 
 def run_module(architecture: str, module: nn.Module, inputs: Tensor) -> Tensor:
@@ -232,6 +214,10 @@ def load_model(folder: Path) -> nn.Module:
     config = json.loads(path.read_text(encoding="utf-8"))
     classes: dict[str, type[nn.Module]] = {"Mlp": Mlp, "Cnn": Cnn, "ResNet18": ResNet18}
     name = config["architectures"][0]
+    if name == MLP_HEAD_CLASS:
+        from ws_pipeline.zoo.vit_heads import ViTMlpHeadForImageClassification
+
+        return ViTMlpHeadForImageClassification.from_pretrained(folder)
     if name not in classes:
         import transformers
 

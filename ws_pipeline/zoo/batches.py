@@ -113,9 +113,9 @@ class LabelledBatches:
     def _take(self, rows: Tensor) -> Tensor:
         return scale_inputs(self._inputs[rows], self._dtype)
 
-    def train_sample(self) -> list[Batch]:
+    def train_sample(self, num_rows: int = NUM_TRAIN_EVAL_ROWS) -> list[Batch]:
         """Take the start of every model's own training subset, with the labels it was given."""
-        size = min(NUM_TRAIN_EVAL_ROWS, max(len(subset) for subset in self._subsets))
+        size = min(num_rows, max(len(subset) for subset in self._subsets))
         rows = torch.stack(
             [subset.repeat(-(-size // len(subset)))[:size] for subset in self._subsets]
         )

@@ -45,9 +45,13 @@ def _initializer_range(width: int) -> float:
 
 
 def build_vit(sizes: Mapping[str, Any], dataset: LabelledDataset) -> nn.Module:
-    """Make transformers' ViT classifier."""
+    """Make transformers' ViT classifier, or that with a hidden layer before the last."""
     from transformers import ViTConfig, ViTForImageClassification
 
+    from ws_pipeline.zoo.vit_heads import HEAD_ACTIVATION, ViTMlpHeadForImageClassification
+
+    has_mlp = sizes["head"] == "mlp"
+    hidden = {"pooler_output_size": sizes["mlp_size"], "pooler_act": HEAD_ACTIVATION}
     config = cast("Any", ViTConfig)(
         hidden_size=sizes["width"],
         num_hidden_layers=sizes["num_layers"],
@@ -59,8 +63,11 @@ def build_vit(sizes: Mapping[str, Any], dataset: LabelledDataset) -> nn.Module:
         num_labels=dataset.num_labels,
         initializer_range=_initializer_range(sizes["width"]),
         attn_implementation="eager",
+        **(hidden if has_mlp else {}),
     )
-    return cast("nn.Module", ViTForImageClassification(config))
+    return (
+        ViTMlpHeadForImageClassification(config) if has_mlp else ViTForImageClassification(config)
+    )
 
 
 def build_bert(sizes: Mapping[str, Any], dataset: LabelledDataset) -> nn.Module:

@@ -16,6 +16,21 @@ from ws_pipeline.zoo.grid import ModelPlan
 
 TEST_METRICS = ("accuracy", "loss", "generalization_gap")
 TRAIN_METRICS = ("train_accuracy", "epoch")
+MLP_HEAD_READING = """
+Its head has a hidden layer: transformers' `ViTModel` reads it as its pooler, and `classifier` maps
+what the pooler gives to logits. `folder` is where this repo lies, `load_file` is safetensors':
+
+```python
+backbone = ViTModel.from_pretrained(folder)
+head = load_file(f"{folder}/model.safetensors")
+pooled = backbone(pixel_values=images).pooler_output
+logits = pooled @ head["classifier.weight"].T + head["classifier.bias"]
+```
+"""
+CONTRASTIVE_NOTE = """
+Trained without labels, by two views of the same image. The projection is not published; its place
+has a linear classifier that was fitted to the frozen features of training images.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +121,10 @@ def _write_body(plan: ModelPlan, facts: CardFacts) -> str:
         "|---|---|",
         *(f"| {name} | {value:.4f} |" for name, value in sorted(facts.metrics.items())),
     ]
+    if plan.sizes.get("head") == "mlp":
+        lines += MLP_HEAD_READING.rstrip().split("\n")
+    if plan.factors["objective"] == "contrastive":
+        lines += CONTRASTIVE_NOTE.rstrip().split("\n")
     if plan.dataset in TEXT_SETS or plan.dataset in WINDOW_SETS:
         lines += [
             "",

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from ws_pipeline.errors import ConfigError, Reason
 from ws_pipeline.zoo.config import FactorGrid, GridConfig, ParentConfig, Size, ZooConfig
 from ws_pipeline.zoo.demo_zoo import demo_zoo
+from ws_pipeline.zoo.vit_zoo import vit_digits, vit_fashion, vit_paper
 
 PUBLISHED_CNN: Mapping[str, Size] = {
     "channels": (8, 6, 4),
@@ -97,6 +98,9 @@ _ZOOS: dict[str, Callable[[], ZooConfig]] = {
     "demo": demo_zoo,
     "tiny": _tiny,
     "cnn-fashion": _cnn_fashion,
+    "vit-digits": vit_digits,
+    "vit-fashion": vit_fashion,
+    "vit-paper": vit_paper,
 }
 
 ZOO_NAMES = tuple(_ZOOS)

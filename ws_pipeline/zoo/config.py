@@ -34,7 +34,14 @@ ARCHITECTURE_SIZES: Mapping[str, Mapping[str, Size]] = {
         "batch_norm": True,
     },
     "resnet18": {"width": 16, "activation": "relu"},
-    "vit": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "patch_size": 2},
+    "vit": {
+        "width": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+        "mlp_size": 64,
+        "patch_size": 2,
+        "head": "linear",  # or mlp: one hidden layer of mlp_size
+    },
     "bert": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "context": 32},
     "gpt2": {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "context": 32},
 }
@@ -51,10 +58,20 @@ TRAINING_FACTORS: Mapping[str, Scalar] = {
     "train_fraction": 1.0,  # share of the training set that the model ever sees
     "dropout": 0.0,  # after every hidden layer of an mlp or cnn
     "initialization": "default",  # of the weights of an mlp, cnn or resnet18
+    "objective": "supervised",  # or contrastive: no labels, two views of the same image
+    "temperature": 0.07,  # of the contrastive objective
+    "mixup": 0.0,  # concentration of its share; 0 for none
+    "cutmix": 0.0,
+    "random_erasing": 0.0,  # share of the training images that lose a rectangle
 }
 """Every training factor and its default."""
 
-ADDED_LATER = frozenset({"dropout", "initialization", "kernel_sizes", "padding", "pools"})
+ADDED_LATER = frozenset(
+    {
+        *("dropout", "initialization", "kernel_sizes", "padding", "pools"),
+        *("head", "objective", "temperature", "mixup", "cutmix", "random_erasing"),
+    }
+)
 """Factors and sizes that are no part of a model's id at their default: earlier ids still stand."""
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -65,6 +82,10 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 1.0),
     "train_fraction": (1e-4, 1.0),
     "dropout": (0.0, 0.9),
+    "temperature": (1e-3, 1e2),
+    "mixup": (0.0, 1e2),
+    "cutmix": (0.0, 1e2),
+    "random_erasing": (0.0, 1.0),
 }
 """Lowest and highest value of the training factors that are numbers."""
 
@@ -73,7 +94,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": ("constant", "cosine"),
     "initialization": ("default", "uniform", "normal", "kaiming_uniform", "kaiming_normal"),
     "activation": ("relu", "tanh", "gelu", "sigmoid"),
+    "objective": ("supervised", "contrastive"),
+    "head": ("linear", "mlp"),
 }
+
+HEAD_SIZES = frozenset({"head"})
+"""Sizes of the output layer alone: a fine-tune with a new head may have its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from ws_pipeline.zoo.config import (
     BOUNDS,
     CHOICES,
     FORMAT_VERSION,
+    HEAD_SIZES,
     MAX_MODELS,
     TRAINING_FACTORS,
     FactorGrid,
@@ -203,9 +204,10 @@ def _plan_model(
 ) -> ModelPlan:
     new_head = grid.parent is not None and grid.parent.new_head
     if parent is not None:
-        if grid.sizes or set(varied) & set(sizes):
+        own = (set(grid.sizes) | set(varied)) & set(sizes)
+        if own - (HEAD_SIZES if new_head else set()):
             raise ConfigError(f"{grid.name!r} has its parents' sizes and must not set its own.")
-        sizes = dict(parent.sizes)
+        sizes = {**parent.sizes, **{name: sizes[name] for name in own}}
     model_id = digest_of(
         {
             "format": FORMAT_VERSION,

@@ -12,11 +12,13 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.weights.symmetry.alignment import align_model
 from ws_pipeline.weights.symmetry.permutation import draw_permutation, permute_state
+from ws_pipeline.zoo.heads import HEAD_PREFIXES, head_names
 from ws_pipeline.zoo.index import REPOS_FOLDER, read_index
 from ws_pipeline.zoo.weights import (
     Weights,
@@ -26,7 +28,7 @@ from ws_pipeline.zoo.weights import (
     read_symmetry,
 )
 
-Distance = Literal["l2", "cosine"]
+Distance = Literal["l2", "cosine", "spectra"]
 
 PARENTS_SCHEMA = {
     "name": pl.String,  # the fine-tune
@@ -42,7 +44,8 @@ class ParentSearch:
     """How parents are searched for.
 
     Attributes:
-        distance: Between weights.
+        distance: Between weights; "spectra" is L2 between singular values, which no permutation
+            changes.
         permute: Whether fine-tunes are permuted at random before.
         align: Whether they are aligned to each candidate.
         seed: Of permutations and alignments.
@@ -84,7 +87,7 @@ def recover_parents(folder: Path, family: str, search: ParentSearch) -> pl.DataF
     rows = []
     for number, (name, root) in enumerate(children.select("name", "root").iter_rows()):
         generator = np.random.default_rng((search.seed, number))
-        distances = _measure(repos / name, candidates, search, generator)
+        distances = _measure(repos / name, family, candidates, search, generator)
         ranked = sorted(distances, key=lambda candidate: (distances[candidate], candidate))
         if root in distances:
             rank, count = ranked.index(root) + 1, len(ranked)
@@ -101,8 +104,38 @@ def summarise_recall(table: pl.DataFrame) -> Recall:
     return Recall(value=value, low=float(interval.low), high=float(interval.high), chance=chance)
 
 
+SEARCHES: Mapping[str, ParentSearch] = {
+    "L2": ParentSearch(),
+    "cosine": ParentSearch(distance="cosine"),
+    "spectra": ParentSearch(distance="spectra"),
+    "L2, permuted": ParentSearch(permute=True),
+    "cosine, permuted": ParentSearch(distance="cosine", permute=True),
+    "spectra, permuted": ParentSearch(distance="spectra", permute=True),
+    "L2, permuted, aligned": ParentSearch(permute=True, align=True),
+}
+"""What a zoo's report compares. Permuted fine-tunes are what a stranger may have uploaded."""
+
+
+def compare_searches(
+    folder: Path, family: str, searches: Mapping[str, ParentSearch] = SEARCHES
+) -> pl.DataFrame:
+    """Search the parents of a family's fine-tunes in several ways.
+
+    Returns:
+        A row per search: search, num_children, recall, low, high, chance.
+    """
+    rows = []
+    for name, search in searches.items():
+        table = recover_parents(folder, family, search)
+        recall = summarise_recall(table)
+        rows.append((name, table.height, recall.value, recall.low, recall.high, recall.chance))
+    columns = ["search", "num_children", "recall", "low", "high", "chance"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
 def _measure(
     repo: Path,
+    family: str,
     candidates: Mapping[str, Weights],
     search: ParentSearch,
     generator: np.random.Generator,
@@ -115,32 +148,43 @@ def _measure(
         child = permute_state(child, draw_permutation(symmetry, shapes, generator=generator))
     distances: dict[str, float] = {}
     for name, candidate in candidates.items():
-        shared = _list_shared(child, candidate)
+        shared = _list_shared(child, candidate, family)
         if not shared:
             continue
         moved: Weights = child
         if search.align:
             found = align_model(candidate, child, symmetry, generator=generator, names=shared)
             moved = permute_state(child, found.permutation)
-        distances[name] = _distance(moved, candidate, shared, search.distance)
+        one, other = (_vector(weights, shared, search.distance) for weights in (moved, candidate))
+        distances[name] = _distance(one, other, search.distance)
     return distances
 
 
-def _list_shared(child: Weights, candidate: Weights) -> list[str]:
+def _list_shared(child: Weights, candidate: Weights, family: str) -> list[str]:
     """List tensors of equal shape; none where the bodies differ and not just their heads."""
     names = list_floating(child)
-    if set(names) != set(list_floating(candidate)):
-        return []
-    shared = [name for name in names if child[name].shape == candidate[name].shape]
-    # A head is a weight and a bias; more that differs is another architecture.
-    return shared if len(names) - len(shared) <= 2 else []
+    others = set(list_floating(candidate))
+    shared = [
+        name for name in names if name in others and child[name].shape == candidate[name].shape
+    ]
+    differing = {*names, *others} - set(shared)
+    return [] if differing - _list_heads(family, [*names, *others]) else shared
 
 
-def _distance(one: Weights, other: Weights, names: Sequence[str], distance: Distance) -> float:
-    left, right = (
-        flatten_weights({name: weights[name] for name in names}) for weights in (one, other)
-    )
-    if distance == "l2":
-        return float(np.linalg.norm(left - right))
-    norms = max(float(np.linalg.norm(left) * np.linalg.norm(right)), np.finfo(np.float64).tiny)
-    return 1.0 - float(left @ right) / norms
+def _list_heads(family: str, names: Sequence[str]) -> set[str]:
+    return set(head_names(family, names)) if HEAD_PREFIXES[family] else set()
+
+
+def _vector(weights: Weights, names: Sequence[str], distance: Distance) -> NDArray[np.float64]:
+    """Return what distances are taken between: the weights, or the singular values of each."""
+    if distance != "spectra":
+        return flatten_weights({name: weights[name] for name in names})
+    matrices = (weights[name].reshape(len(weights[name]), -1).astype(np.float64) for name in names)
+    return np.concatenate([np.linalg.svd(matrix, compute_uv=False) for matrix in matrices])
+
+
+def _distance(one: NDArray[np.float64], other: NDArray[np.float64], distance: Distance) -> float:
+    if distance != "cosine":
+        return float(np.linalg.norm(one - other))
+    norms = max(float(np.linalg.norm(one) * np.linalg.norm(other)), np.finfo(np.float64).tiny)
+    return 1.0 - float(one @ other) / norms

@@ -1,10 +1,11 @@
-"""Train a zoo into a folder: repos, predictions, one index. Resumable population by population.
+"""Train a zoo into a folder: repos, predictions, one index. Resumable stack by stack.
 
 ::
 
     repos/<name>/             config.json, model.safetensors, README.md
     predictions/<population>.safetensors   name -> predicted test labels, uint8
-    populations/<population>-<digest>.parquet   rows of a finished population, written last
+    populations/<population>-<digest>.safetensors   the same of one finished stack
+    populations/<population>-<digest>.parquet   its rows, written last
     index.parquet             all rows
     summary.json              written last: the zoo is complete
 """
@@ -13,16 +14,17 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
+from typing import NoReturn
 
 import polars as pl
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
@@ -30,7 +32,7 @@ from ws_pipeline.progress import hides_bars
 from ws_pipeline.zoo.config import FORMAT_VERSION, GridConfig, ZooConfig, digest_of
 from ws_pipeline.zoo.datasets.catalog import load_dataset
 from ws_pipeline.zoo.datasets.dataset import Dataset
-from ws_pipeline.zoo.grid import ModelPlan, plan_zoo
+from ws_pipeline.zoo.grid import plan_zoo
 from ws_pipeline.zoo.index import (
     INDEX_FILE,
     INDEX_SCHEMA,
@@ -45,9 +47,7 @@ from ws_pipeline.zoo.index import (
 from ws_pipeline.zoo.repos import RepoWriter, read_state
 from ws_pipeline.zoo.stack import State
 from ws_pipeline.zoo.training import Progress, TrainedModel, train_stack
-
-MAX_STACK_MODELS = 64
-"""Most models of one stack. More gain nothing: from 16 on the time per model is flat on a CPU."""
+from ws_pipeline.zoo.workers import Plans, divide_plans, run_stacks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class ZooSummary:
         num_trained: Models that were trained to the end.
         num_diverged: Models that were not.
         families: Repos per architecture.
-        seconds: Wall time of each population's training.
+        seconds: Wall time of each population's stacks, added up.
         reused: Whether the folder was complete already.
     """
 
@@ -85,7 +85,7 @@ def train_zoo(
 ) -> ZooSummary:
     """Train a zoo, or take up where an earlier run was stopped.
 
-    Each worker is a thread that trains whole populations with one torch thread: no barriers between
+    Each worker is a thread that trains whole stacks with one torch thread: no barriers between
     cores inside an operation, and results that do not depend on the number of cores.
 
     Args:
@@ -101,30 +101,32 @@ def train_zoo(
     (folder / SUMMARY_FILE).unlink(missing_ok=True)
     plans = plan_zoo(config)
     (folder / POPULATIONS_FOLDER).mkdir(parents=True, exist_ok=True)
-    total = sum(plan.num_epochs for population in plans.values() for plan in population)
-    seconds: dict[str, float] = {}
-    hide = hides_bars() if show_progress is None else not show_progress
+    stacks = {name: divide_plans(population) for name, population in plans.items()}
+    seconds = dict.fromkeys(plans, 0.0)
     stop = threading.Event()
-    with tqdm(total=total, desc=f"zoo {config.name}", unit="model-epoch", disable=hide) as bar:
+    with _bar(config.name, sum(map(len, plans.values())), show_progress) as bar:
 
-        def advance(num_epochs: int) -> None:
-            if stop.is_set():
-                raise CancelledError
-            bar.update(num_epochs)
+        def train(grid: GridConfig, stack: Plans) -> pl.DataFrame:
+            def advance(num_epochs: int) -> None:
+                if stop.is_set():
+                    raise CancelledError
+                bar.update(num_epochs / grid.num_epochs)
 
-        def train(grid: GridConfig) -> pl.DataFrame:
             start = time.perf_counter()
             dataset = load_dataset(grid.dataset, data)
-            rows = _train_population(config, plans[grid.name], dataset, folder, advance)
-            seconds[grid.name] = round(time.perf_counter() - start, 2)
+            rows = _train_recorded(config, stack, dataset, folder, advance)
+            seconds[grid.name] += round(time.perf_counter() - start, 2)
             return rows
 
         with _one_torch_thread():
-            tables = _run_in_order(config.populations, train, num_workers, stop)
+            tables = run_stacks(
+                config.populations, stacks, train, num_workers=num_workers, stop=stop
+            )
+    _write_predictions(config, folder, stacks)
     index = pl.concat([tables[grid.name] for grid in config.populations])
     index.write_parquet(folder / f"{INDEX_FILE}.part")
     (folder / f"{INDEX_FILE}.part").replace(folder / INDEX_FILE)
-    _remove_strangers(folder, config, plans, index)
+    _remove_strangers(folder, config, stacks, index)
     summary = _summarize(config, folder, index, seconds)
     write_if_changed(folder / SUMMARY_FILE, (json.dumps(asdict(summary), indent=2) + "\n").encode())
     return summary
@@ -151,64 +153,42 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run_in_order(
-    grids: Sequence[GridConfig],
-    train: Callable[[GridConfig], pl.DataFrame],
-    num_workers: int,
-    stop: threading.Event,
-) -> dict[str, pl.DataFrame]:
-    """Run populations side by side, each after its parent population.
-
-    When one fails, or the user interrupts, the others stop after the epoch they are in.
-    """
-    tables: dict[str, pl.DataFrame] = {}
-    waiting = list(grids)
-    running: dict[Future[pl.DataFrame], str] = {}
-    with ThreadPoolExecutor(num_workers) as pool:
-        try:
-            while waiting or running:
-                ready = [g for g in waiting if g.parent is None or g.parent.population in tables]
-                for grid in ready:
-                    running[pool.submit(train, grid)] = grid.name
-                    waiting.remove(grid)
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    tables[running.pop(done)] = done.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return tables
+def _bar(name: str, num_models: int, show: bool | None) -> "tqdm[NoReturn]":
+    """Count models; those that are half-way count half."""
+    return tqdm(
+        total=num_models,
+        desc=f"zoo {name}",
+        unit="model",
+        bar_format="{l_bar}{bar}| {n:.1f}/{total} models [{elapsed}<{remaining}, {rate_noinv_fmt}]",
+        disable=hides_bars() if show is None else not show,
+    )
 
 
-def _population_digest(config: ZooConfig, plans: Sequence[ModelPlan]) -> str:
-    models = [[plan.model_id, plan.keep_epochs, plan.varied, plan.eval_rows] for plan in plans]
-    return digest_of([FORMAT_VERSION, config.name, config.owner, config.licence, models])
+def _record_name(config: ZooConfig, stack: Plans) -> str:
+    """Name what is kept of a finished stack, without an ending."""
+    models = [[plan.model_id, plan.keep_epochs, plan.varied, plan.eval_rows] for plan in stack]
+    digest = digest_of([FORMAT_VERSION, config.name, config.owner, config.licence, models])
+    return f"{stack[0].population}-{digest[:12]}"
 
 
-def _train_population(
-    config: ZooConfig,
-    plans: Sequence[ModelPlan],
-    dataset: Dataset,
-    folder: Path,
-    progress: Progress,
+def _train_recorded(
+    config: ZooConfig, stack: Plans, dataset: Dataset, folder: Path, progress: Progress
 ) -> pl.DataFrame:
-    name = plans[0].population
-    digest = _population_digest(config, plans)[:12]
-    record = folder / POPULATIONS_FOLDER / f"{name}-{digest}.parquet"
-    if record.is_file():
+    """Train a stack and write its repos, unless an earlier run did so."""
+    name = _record_name(config, stack)
+    record = folder / POPULATIONS_FOLDER / f"{name}.parquet"
+    predictions_file = record.with_suffix(".safetensors")
+    if record.is_file() and predictions_file.is_file():
         table = pl.read_parquet(record)
         if repos_are_there(folder, table):
-            progress(sum(plan.num_epochs for plan in plans))
+            progress(sum(plan.num_epochs for plan in stack))
             return table
     rows: list[dict[str, object]] = []
     predictions: dict[str, Tensor] = {}
-    for stack in _stacks_of(plans):
-        trained = _train_one_stack(stack, dataset, folder, progress)
-        writer = RepoWriter(config, stack[0], dataset, folder)
-        for model in trained:
-            rows += writer.write_model(model, predictions)
-    (folder / PREDICTIONS_FOLDER).mkdir(exist_ok=True)
-    write_if_changed(folder / PREDICTIONS_FOLDER / f"{name}.safetensors", save(predictions))
+    writer = RepoWriter(config, stack[0], dataset, folder)
+    for model in _train_one_stack(stack, dataset, folder, progress):
+        rows += writer.write_model(model, predictions)
+    write_if_changed(predictions_file, save(predictions))
     table = pl.DataFrame(rows, schema=dict(INDEX_SCHEMA))
     part = record.with_name(f".{record.name}.{os.getpid()}-{threading.get_ident()}")
     table.write_parquet(part)
@@ -216,20 +196,21 @@ def _train_population(
     return table
 
 
-def _stacks_of(plans: Sequence[ModelPlan]) -> list[list[ModelPlan]]:
-    """Group plans whose models can train in one stack: all that share their sizes."""
-    shapes: dict[str, list[ModelPlan]] = {}
-    for plan in plans:
-        shapes.setdefault(digest_of(dict(plan.sizes)), []).append(plan)
-    return [
-        members[start : start + MAX_STACK_MODELS]
-        for members in shapes.values()
-        for start in range(0, len(members), MAX_STACK_MODELS)
-    ]
+def _write_predictions(
+    config: ZooConfig, folder: Path, stacks: Mapping[str, Iterable[Plans]]
+) -> None:
+    """Put the predictions of each population's stacks together."""
+    (folder / PREDICTIONS_FOLDER).mkdir(exist_ok=True)
+    for name, parts in stacks.items():
+        together: dict[str, Tensor] = {}
+        for stack in parts:
+            path = folder / POPULATIONS_FOLDER / f"{_record_name(config, stack)}.safetensors"
+            together |= load(path.read_bytes())
+        write_if_changed(folder / PREDICTIONS_FOLDER / f"{name}.safetensors", save(together))
 
 
 def _train_one_stack(
-    plans: Sequence[ModelPlan], dataset: Dataset, folder: Path, progress: Progress
+    plans: Plans, dataset: Dataset, folder: Path, progress: Progress
 ) -> list[TrainedModel]:
     """Train the plans whose parents came through; the others come back without a checkpoint."""
     parents: dict[str, State] = {}
@@ -245,18 +226,20 @@ def _train_one_stack(
 
 
 def _remove_strangers(
-    folder: Path, config: ZooConfig, plans: Mapping[str, list[ModelPlan]], index: pl.DataFrame
+    folder: Path, config: ZooConfig, stacks: Mapping[str, Iterable[Plans]], index: pl.DataFrame
 ) -> None:
-    """Delete what an earlier config left: this folder is one zoo."""
+    """Delete what an earlier config or a killed run left: this folder is one zoo."""
     repos = folder / REPOS_FOLDER
     kept = set(index.filter(pl.col("status") == "trained")["name"])
     for repo in repos.iterdir() if repos.is_dir() else ():
         if repo.name not in kept:
             rmtree(repo)
-    records = {f"{name}-{_population_digest(config, plans[name])[:12]}.parquet" for name in plans}
+    records = {_record_name(config, stack) for parts in stacks.values() for stack in parts}
     for record in (folder / POPULATIONS_FOLDER).iterdir():
-        if record.name not in records:
+        if record.stem not in records:
             record.unlink()
+    for unfinished in folder.rglob(".write-*"):
+        unfinished.unlink()
 
 
 def _summarize(
@@ -273,6 +256,6 @@ def _summarize(
         num_diverged=index.filter(pl.col("status") == "diverged").height,
         num_params=int(trained["num_params"].sum()),
         families=dict(counts.iter_rows()),
-        seconds={grid.name: seconds[grid.name] for grid in config.populations},
+        seconds=seconds,
         reused=False,
     )

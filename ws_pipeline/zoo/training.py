@@ -11,13 +11,22 @@ from math import cos, pi
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ws_pipeline.zoo.architectures import build_module, head_names
-from ws_pipeline.zoo.batches import IGNORED_LABEL, Batch, make_batches, make_seed
-from ws_pipeline.zoo.datasets.dataset import Dataset
+from ws_pipeline.zoo.architectures import build_module, inputs_of
+from ws_pipeline.zoo.batches import (
+    IGNORED_LABEL,
+    Batch,
+    LabelledBatches,
+    make_batches,
+    make_seed,
+)
+from ws_pipeline.zoo.contrastive import attach_projection
+from ws_pipeline.zoo.datasets.dataset import Dataset, LabelledDataset
 from ws_pipeline.zoo.dropout import DropoutMasks
 from ws_pipeline.zoo.grid import ModelPlan
+from ws_pipeline.zoo.heads import head_names
+from ws_pipeline.zoo.objectives import Contrastive, Objective, Supervised
 from ws_pipeline.zoo.stack import Stack, State, accuracies_of, losses_of
 
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
@@ -25,6 +34,9 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] =
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
+
+NUM_PROBE_ROWS = 2_048
+"""Training rows to which the linear probes of contrastive models are fitted."""
 
 Progress = Callable[[int], object]
 """Called with the number of model-epochs that were just done."""
@@ -90,20 +102,30 @@ def _set_learning_rates(optimizers: Sequence[torch.optim.Optimizer], progress: f
                 group["lr"] = group["initial_lr"] * 0.5 * (1 + cos(pi * progress))
 
 
-def initial_state(plan: ModelPlan, dataset: Dataset, parent: State | None) -> State:
-    """Start a model from its own initialisation, or from its parent's weights.
-
-    With ``plan.new_head`` the output layer is the model's own all the same.
-    """
+def _build_trainee(plan: ModelPlan, dataset: Dataset) -> nn.Module:
+    """Build what is trained: the model, with a projection for a head under that objective."""
     seed = make_seed(plan.model_id, "initialisation")
     drawn = str(plan.factors["initialization"])
     module = build_module(plan.architecture, plan.sizes, dataset, seed=seed, initialization=drawn)
+    if plan.factors["objective"] == "contrastive":
+        return attach_projection(module, plan.architecture, seed)
+    return module
+
+
+def initial_state(plan: ModelPlan, dataset: Dataset, parent: State | None) -> State:
+    """Start a model from its own initialisation, or from its parent's weights.
+
+    With ``plan.new_head``, and where a projection is the head, the output layer is the model's own
+    all the same.
+    """
+    module = _build_trainee(plan, dataset)
     own = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
     saved = module.state_dict()
     own |= {name: tensor.clone() for name, tensor in module.named_buffers() if name in saved}
     if parent is None:
         return own
-    fresh = set(head_names(plan.architecture, list(own))) if plan.new_head else set()
+    has_own_head = plan.new_head or plan.factors["objective"] == "contrastive"
+    fresh = set(head_names(plan.architecture, list(own))) if has_own_head else set()
     return {name: own[name] if name in fresh else parent[name] for name in own}
 
 
@@ -115,7 +137,7 @@ def train_stack(
     dtype: torch.dtype = torch.float32,
     progress: Progress = lambda _: None,
 ) -> list[TrainedModel]:
-    """Train models of one architecture, shape, data set, batch size and number of epochs.
+    """Train models of one architecture, shape, data set, objective, batch size and epochs.
 
     Args:
         plans: What to train. The order has no influence on any model.
@@ -158,38 +180,47 @@ class _Run:
             initial_state(plan, dataset, parents[plan.parent.model_id] if plan.parent else None)
             for plan in plans
         ]
-        module = build_module(first.architecture, first.sizes, dataset, seed=0)
+        module = _build_trainee(first, dataset)
         self.stack = Stack(
             first.architecture, module, states, [size for _, size in groups], dtype=dtype
         )
         self.optimizers = make_optimizers(self.stack.leaves, [key for key, _ in groups])
-        smoothing = [float(plan.factors["label_smoothing"]) for plan in plans]
-        self.smoothing = torch.tensor(smoothing, dtype=dtype) if any(smoothing) else None
         self.val = self.batches.held_out("val")
-        self.dropout = DropoutMasks(plans, module, self.val[0].inputs[0, :1])
+        dropout = DropoutMasks(plans, module, self.val[0].inputs[0, :1])
+        self.objective = self._make_objective(dropout, dataset)
         self.num_epochs = first.num_epochs
         self.test = self.batches.held_out("test")
         self.train_sample = self.batches.train_sample()
         if any(0 in plan.keep_epochs for plan in plans):
+            self.objective.begin_evaluation()
             self._keep_checkpoints(0, self._evaluate(self.val)[0])
+
+    def _make_objective(self, dropout: DropoutMasks, dataset: Dataset) -> Objective:
+        plans = [model.plan for model in self.models]
+        if plans[0].factors["objective"] == "supervised":
+            are_images = inputs_of(dataset) == "images"
+            return Supervised(self.stack, plans, dropout, are_images=are_images)
+        assert isinstance(self.batches, LabelledBatches)  # noqa: S101  the projection saw to it
+        assert isinstance(dataset, LabelledDataset)  # noqa: S101
+        rows = self.batches.train_sample(NUM_PROBE_ROWS)
+        return Contrastive(self.stack, plans, dropout, rows, dataset.num_labels)
 
     def train_epoch(self, epoch: int) -> None:
         """Do one epoch's steps, then look at the models."""
         total = torch.zeros(self.stack.num_models)
         num_steps = self.batches.num_steps
-        self.dropout.begin_epoch(epoch)
+        self.objective.begin_epoch(epoch)
         for step, batch in enumerate(self.batches.epoch(epoch)):
             done = (epoch - 1 + step / num_steps) / self.num_epochs
             _set_learning_rates(self.optimizers, done)
-            masks = self.dropout.draw(batch.inputs.shape[1])
-            logits = self.stack.forward(batch.inputs, training=True, masks=masks)
-            losses = losses_of(logits, batch.labels, self.smoothing)
+            losses = self.objective.losses(batch)
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             losses.sum().backward()  # type: ignore[no-untyped-call]
             for optimizer in self.optimizers:
                 optimizer.step()
             total += losses.detach()
+        self.objective.begin_evaluation()
         val_accuracies = self._evaluate(self.val)[0]
         self._record(epoch, total / num_steps, val_accuracies)
         if any(epoch in plan_epochs for plan_epochs in self._kept_epochs()):
@@ -210,7 +241,7 @@ class _Run:
     def _evaluate(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
             parts = [self.stack.forward(batch.inputs, training=False) for batch in batches]
-            logits, labels = torch.cat(parts, dim=1), _labels_of(batches)
+            logits, labels = self.objective.logits(torch.cat(parts, dim=1)), _labels_of(batches)
             accuracies = accuracies_of(logits, labels)
             return accuracies, losses_of(logits, labels), logits.argmax(dim=-1)
 
@@ -232,7 +263,7 @@ class _Run:
             model.checkpoints.append(
                 Checkpoint(
                     epoch=epoch,
-                    state=self.stack.state(index),
+                    state=self.objective.publish(index, self.stack.state(index)),
                     metrics={name: round(value, 6) for name, value in metrics.items()},
                     predictions=predicted[index][labelled].to(torch.uint8),
                 )

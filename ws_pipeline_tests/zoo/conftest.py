@@ -1,5 +1,6 @@
 """Zoos that several test files read, trained once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,4 +55,32 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def transformers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("transformers")
     train_zoo(transformers_config(), folder, show_progress=False)
+    return folder
+
+
+def small_vit_zoo() -> ZooConfig:
+    """The blueprint's structure with ten models: two parents, four fine-tunes of each."""
+    full = zoo_config("vit-digits")
+    small = []
+    for grid in full.populations:
+        values = {**grid.factors.values, "learning_rate": (3e-3,)}
+        sizes = {"width": 16, "num_layers": 1, "num_heads": 2, "mlp_size": 24, "patch_size": 4}
+        small.append(
+            replace(
+                grid,
+                sizes={} if grid.parent else sizes,
+                factors=replace(grid.factors, values=values),
+                seeds=(0,),
+                num_epochs=3 if grid.parent else 4,
+                keep_epochs=(2,) if grid.parent else (),
+                keep_every=3,
+            )
+        )
+    return replace(full, name="vit-small", populations=tuple(small))
+
+
+@pytest.fixture(scope="session")
+def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vit")
+    train_zoo(small_vit_zoo(), folder, show_progress=False)
     return folder

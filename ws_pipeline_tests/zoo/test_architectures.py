@@ -9,10 +9,11 @@ import torch
 from safetensors import safe_open
 
 from ws_pipeline.errors import ConfigError, MissingInputError
-from ws_pipeline.zoo.architectures import ARCHITECTURES, build_module, head_names, load_model
+from ws_pipeline.zoo.architectures import ARCHITECTURES, build_module, load_model
 from ws_pipeline.zoo.config import ARCHITECTURE_SIZES
 from ws_pipeline.zoo.datasets.catalog import load_dataset
 from ws_pipeline.zoo.datasets.dataset import LabelledDataset
+from ws_pipeline.zoo.heads import HEAD_PREFIXES, head_names
 from ws_pipeline.zoo.index import read_index
 from ws_pipeline.zoo.modules import Cnn, ResNet18
 
@@ -89,13 +90,14 @@ def test_an_architecture_refuses_data_it_cannot_read() -> None:
 def test_heads_are_the_output_layers() -> None:
     names = ["layers.0.weight", "layers.1.weight", "layers.1.bias", "layers.10.bias"]
     assert head_names("mlp", names) == ["layers.10.bias"]
-    assert head_names("vit", ["vit.x", "classifier.weight"]) == ["classifier.weight"]
+    vit = ["vit.x", "vit.pooler.dense.bias", "classifier.weight"]
+    assert head_names("vit", vit) == vit[1:]
     with pytest.raises(ConfigError, match="'gpt2' has no output layer of its own"):
         head_names("gpt2", names)
 
 
 def test_every_architecture_has_sizes_and_the_other_way_round() -> None:
-    assert ARCHITECTURES.keys() == ARCHITECTURE_SIZES.keys()
+    assert ARCHITECTURES.keys() == ARCHITECTURE_SIZES.keys() == HEAD_PREFIXES.keys()
 
 
 @pytest.mark.parametrize(("width", "num_params"), [(64, 11_173_962), (16, 701_466)])

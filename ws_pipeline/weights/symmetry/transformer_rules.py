@@ -108,7 +108,15 @@ FAMILIES: tuple[FamilyNames, ...] = (
             (r".*layernorm(_before|_after)?\.(weight|bias)", 0),
             (r"(.*pooler\.dense|classifier|cls_classifier|distillation_classifier)\.bias", -1),
             (r".*pooler\.dense\.weight", 1),
-            (r"(classifier|cls_classifier|distillation_classifier)\.weight", 1),
+        ),
+        heads=(
+            # Of the zoos, with a hidden layer in the head; it reads the pooled vector.
+            (r"ViTMlpHeadForImageClassification", r"classifier\.weight", -1),
+            (
+                r"(?!ViTMlpHead).*",
+                r"(classifier|cls_classifier|distillation_classifier)\.weight",
+                1,
+            ),
         ),
     ),
     FamilyNames(

@@ -7,7 +7,12 @@ from ws_pipeline.errors import ConfigError, MissingInputError, Reason
 from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.datasets.digits import IMAGE_SETS, load_digits
 from ws_pipeline.zoo.datasets.texts import TEXT_SETS, WINDOW_SETS, load_text, load_windows
-from ws_pipeline.zoo.datasets.user_images import FOLDER_NAME, USER_SETS, load_user_images
+from ws_pipeline.zoo.datasets.user_images import (
+    FOLDER_NAME,
+    LOW_SUFFIX,
+    USER_SETS,
+    load_user_images,
+)
 
 SHIPPED_NAMES = (*IMAGE_SETS, *WINDOW_SETS, *TEXT_SETS)
 """Data sets that need no folder."""
@@ -17,7 +22,8 @@ def load_dataset(name: str, folder: Path | None = None) -> Dataset:
     """Load a data set by name.
 
     Args:
-        name: One of :data:`SHIPPED_NAMES` or ``USER_SETS``, or ``folder-NAME-SIZE``.
+        name: One of :data:`SHIPPED_NAMES` or ``USER_SETS``, the latter perhaps with ``-low`` for
+            the lower half of the labels, or ``folder-NAME-SIZE``.
         folder: Where the user's data sets lie.
 
     Raises:
@@ -30,7 +36,7 @@ def load_dataset(name: str, folder: Path | None = None) -> Dataset:
         return load_windows(name)
     if name in TEXT_SETS:
         return load_text(name)
-    if name in USER_SETS or FOLDER_NAME.fullmatch(name):
+    if name.removesuffix(LOW_SUFFIX) in USER_SETS or FOLDER_NAME.fullmatch(name):
         if folder is None:
             raise MissingInputError(
                 f"The data set {name!r} does not ship with the package: name the folder it lies in."

@@ -8,8 +8,10 @@ seed. Not here: the formats (``image_files``).
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,8 @@ from ws_pipeline.zoo.datasets.image_files import (
 MAX_VAL_IMAGES = 5_000
 """Validation images: so many, or a tenth of the training set where that is less."""
 MAX_IMAGE_SIZE = 512
+LOW_SUFFIX = "-low"
+"""After a name of :data:`USER_SETS`: the lower half of its labels."""
 FOLDER_NAME = re.compile(r"folder-(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)-(?P<size>[1-9][0-9]{0,3})")
 
 Reader = Callable[..., Images]
@@ -57,6 +61,8 @@ def load_user_images(name: str, folder: Path) -> LabelledDataset:
         MissingInputError: When its files are not there; the message says which and where.
         ConfigError: When they are not what they should be.
     """
+    if name.removesuffix(LOW_SUFFIX) in USER_SETS and name not in USER_SETS:
+        return _keep_low_labels(load_user_images(name.removesuffix(LOW_SUFFIX), folder), name)
     match = FOLDER_NAME.fullmatch(name)
     if match is not None:
         train, test, num_labels = _read_folder(folder / match["name"], int(match["size"]))
@@ -68,6 +74,17 @@ def load_user_images(name: str, folder: Path) -> LabelledDataset:
     if highest >= num_labels:
         raise ConfigError(f"{name!r} must have labels below {num_labels}, it has {highest}.")
     return _split(name, train, test, num_labels)
+
+
+def _keep_low_labels(dataset: LabelledDataset, name: str) -> LabelledDataset:
+    """Keep the images of the lower half of the labels: another task on the same kind of images."""
+    num_labels = dataset.num_labels // 2
+    parts: dict[str, Any] = {}
+    for split in ("train", "val", "test"):
+        labels = getattr(dataset, f"{split}_labels")
+        parts[f"{split}_inputs"] = getattr(dataset, f"{split}_inputs")[labels < num_labels]
+        parts[f"{split}_labels"] = labels[labels < num_labels]
+    return replace(dataset, name=name, num_labels=num_labels, **parts)
 
 
 def _find(folder: Path, names: Sequence[str]) -> list[Path]:

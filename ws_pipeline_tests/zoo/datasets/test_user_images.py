@@ -60,6 +60,18 @@ def test_validation_is_a_fixed_part_of_the_training_set(tmp_path: Path) -> None:
         assert labels[bytes(image)] == label
 
 
+def test_the_lower_half_of_the_labels_is_a_data_set_of_its_own(tmp_path: Path) -> None:
+    parts = write_mnist(tmp_path / "kmnist")
+    low, whole = load("kmnist-low", tmp_path), load("kmnist", tmp_path)
+    images, labels = parts["t10k"]
+    np.testing.assert_array_equal(low.test_inputs[:, 0], images[labels < 5])
+    np.testing.assert_array_equal(low.test_labels, labels[labels < 5])
+    assert (low.name, low.num_labels) == ("kmnist-low", 5)
+    assert len(low.train_labels) == (whole.train_labels < 5).sum()
+    with pytest.raises(ConfigError, match="no data set 'digit-low'; did you mean digits-low"):
+        load("digit-low", tmp_path)
+
+
 @pytest.mark.parametrize(("name", "num_label_bytes"), [("cifar10", 1), ("cifar100", 2)])
 def test_cifars_binary_rows_are_labels_and_planes(
     tmp_path: Path, name: str, num_label_bytes: int

@@ -1,0 +1,48 @@
+"""Stacks are even and of one kind; populations wait for their parents."""
+
+import threading
+from dataclasses import replace
+
+import polars as pl
+
+from ws_pipeline.zoo.catalog import zoo_config
+from ws_pipeline.zoo.config import GridConfig, ParentConfig
+from ws_pipeline.zoo.grid import ModelPlan, plan_zoo
+from ws_pipeline.zoo.workers import MAX_STACK_MODELS, Plans, divide_plans, run_stacks
+
+
+def test_stacks_hold_every_plan_once_and_are_about_equal() -> None:
+    for population in plan_zoo(zoo_config("vit-digits")).values():
+        stacks = divide_plans(population)
+        assert sorted(p.model_id for s in stacks for p in s) == sorted(
+            p.model_id for p in population
+        )
+        sizes = [len(stack) for stack in stacks]
+        assert max(sizes) <= MAX_STACK_MODELS
+        assert max(sizes) - min(sizes) <= 1
+        assert all(len({str(plan.sizes["head"]) for plan in stack}) == 1 for stack in stacks)
+
+
+def test_models_of_different_objectives_are_in_different_stacks() -> None:
+    (plan, *_) = plan_zoo(zoo_config("vit-digits"))["vit-digits-supervised"]
+    other = replace(plan, factors={**plan.factors, "objective": "contrastive"})
+    assert divide_plans([plan, other, plan]) == [[plan, plan], [other]]
+
+
+def test_a_population_starts_when_all_stacks_of_its_parents_are_done() -> None:
+    grids = [
+        GridConfig(name="child", architecture="mlp", dataset="digits"),
+        GridConfig(name="base", architecture="mlp", dataset="digits"),
+    ]
+    grids[0] = replace(grids[0], parent=ParentConfig(population="base"))
+    plans: list[list[ModelPlan]] = [[], [], []]
+    log: list[str] = []
+
+    def train(grid: GridConfig, _: Plans) -> pl.DataFrame:
+        log.append(grid.name)
+        return pl.DataFrame({"name": [grid.name]})
+
+    stacks = {"base": plans, "child": plans[:1]}
+    tables = run_stacks(grids, stacks, train, num_workers=2, stop=threading.Event())
+    assert log == ["base", "base", "base", "child"]
+    assert tables["base"].height == 3
