@@ -58,6 +58,15 @@ def tiny() -> Preset:
     )
 
 
+def generation() -> Preset:
+    """The `tiny` preset with a latent as large as the token: what new weights are decoded from.
+
+    Weights are close to white, so a smaller latent loses function with them (docs/experiments.md).
+    """
+    preset = tiny()
+    return replace(preset, backbone=replace(preset.backbone, latent_size=64))
+
+
 def small() -> Preset:
     """21 M parameters: a zoo of some 10^8 weights, one GPU for minutes or a CPU for a day.
 
@@ -183,6 +192,7 @@ def _sane(*, width: int, num_heads: int, window_size: int, max_positions: int) -
 PRESETS: Mapping[str, Callable[[], Preset]] = MappingProxyType(
     {
         "tiny": tiny,
+        "generation": generation,
         "small": small,
         "sane-cnn": sane_cnn,
         "sane-resnet18": sane_resnet18,

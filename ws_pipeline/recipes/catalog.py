@@ -34,6 +34,15 @@ def tiny() -> Recipe:
     )
 
 
+def generation() -> Recipe:
+    """New weights from small anchors: `tiny` with a latent as large as the token."""
+    return Recipe(
+        name="generation",
+        description="New weights of small models: 0.4 M parameters, no bottleneck, two minutes.",
+        **_parts(presets.generation()),
+    )
+
+
 def small() -> Recipe:
     """A zoo of some 10^8 weights: 21 M parameters.
 
@@ -109,6 +118,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
     {
         "tiny": tiny,
         "small": small,
+        "generation": generation,
         "sane-cnn": sane_cnn,
         "sane-resnet18": sane_resnet18,
         "hub-small": hub_small,
