@@ -62,7 +62,7 @@ def generate(
     import torch
 
     from ws_pipeline.backbone.model import Backbone
-    from ws_pipeline.generation.density import DensityConfig
+    from ws_pipeline.generation.config import DensityConfig
     from ws_pipeline.generation.like import generate_like
     from ws_pipeline.storage.objects import file_sha256
 

@@ -10,9 +10,19 @@ from typing import Any
 import dagster as dg
 
 from ws_pipeline.defs import automation
-from ws_pipeline.defs.assets import backbone, corpus, evaluation, hub, tokens, weights, zoo
+from ws_pipeline.defs.assets import (
+    backbone,
+    corpus,
+    evaluation,
+    generation,
+    hub,
+    tokens,
+    weights,
+    zoo,
+)
 from ws_pipeline.defs.checks import TABLE_CHECKS
 from ws_pipeline.defs.freshness import the_hub_was_looked_at_lately
+from ws_pipeline.defs.generation_checks import GENERATION_CHECKS
 from ws_pipeline.defs.io_managers import ParquetIOManager
 from ws_pipeline.defs.jobs import ALL_JOBS
 from ws_pipeline.defs.launcher import LauncherResource
@@ -40,6 +50,7 @@ ASSETS = [
     evaluation.properties,
     evaluation.retrieval,
     evaluation.reconstruction,
+    generation.generation,
     evaluation.leaderboard,
 ]
 
@@ -69,6 +80,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             *TABLE_CHECKS,
             *LEFT_OUT_CHECKS,
             *MODEL_CHECKS,
+            *GENERATION_CHECKS,
             the_hub_was_looked_at_lately,
         ],
         jobs=ALL_JOBS,

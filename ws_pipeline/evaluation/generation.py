@@ -7,7 +7,7 @@ trained (``generation_starts``, ``generation_training``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ from ws_pipeline.evaluation.results import (
 from ws_pipeline.generation.anchors import align_anchors
 from ws_pipeline.generation.scoring import Scorer
 from ws_pipeline.zoo.datasets.catalog import load_dataset
+from ws_pipeline.zoo.index import INDEX_FILE
 
 EVALUATION = "generation"
 STEP_SLICE = "step:"
@@ -76,9 +77,18 @@ class CaseOutcome:
     target_accuracy: float
 
 
+def split_cases(
+    config: GenerationConfig, zoos: Path
+) -> tuple[GenerationConfig, tuple[GenerationCase, ...]]:
+    """Return the study of the zoos that are there, and the cases that it leaves out."""
+    there = tuple(c for c in config.cases if (zoos / c.zoo / INDEX_FILE).is_file())
+    absent = tuple(case for case in config.cases if case not in there)
+    return replace(config, cases=there), absent
+
+
 def evaluate_generation(
     backbone: Backbone,
-    zoo: Path,
+    zoos: Path,
     *,
     recipe: str,
     config: GenerationConfig,
@@ -90,7 +100,7 @@ def evaluate_generation(
 
     Args:
         backbone: That encodes and decodes.
-        zoo: Folder of the zoo that the anchors are of.
+        zoos: Folder of the zoos that the anchors are of, by name.
         recipe: Name that the results carry.
         config: Of the study.
         confidence: Of the intervals over seeds.
@@ -103,7 +113,7 @@ def evaluate_generation(
     context = ResultContext(recipe=recipe, evaluation=EVALUATION, seed=training_seed)
     rows: list[dict[str, object]] = []
     for case in config.cases:
-        outcome = run_case(backbone, zoo, case, config, data=data)
+        outcome = run_case(backbone, zoos / case.zoo, case, config, data=data)
         rows.extend(outcome_rows(outcome, config, context, confidence))
     return results_frame(rows)
 
@@ -232,7 +242,7 @@ def _tabulate(
             put(ACCURACY, f"{STEP_SLICE}{step}", method, each.accuracies[step])
             put(LOSS, f"{STEP_SLICE}{step}", method, each.losses[step])
         put(MEAN_OF_DRAWS, f"{STEP_SLICE}0", method, each.start.mean_accuracy)
-        put(STEPS_TO_TARGET, SLICE_ALL, method, each.steps_to(outcome.target_accuracy))
+        put(STEPS_TO_TARGET, SLICE_ALL, method, float(each.steps_to(outcome.target_accuracy)))
         put(DISTANCE, SLICE_ALL, method, outcome.distances[method, seed])
         put(OVERLAP, SLICE_ALL, method, outcome.overlaps[method, seed])
     return table

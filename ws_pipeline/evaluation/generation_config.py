@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.generation.density import DensityConfig
+from ws_pipeline.generation.config import DensityConfig
 from ws_pipeline.zoo.config import Size
 
 STEPS_PER_LOOK = 10
@@ -16,11 +16,13 @@ class GenerationCase:
     """Anchors of one population, and what is to be made of them.
 
     Attributes:
+        zoo: Its name.
         population: Of the zoo: where anchors and training models come from.
         dataset: What the new models shall do.
         sizes: Sizes of the new architecture that differ from the anchors'.
     """
 
+    zoo: str = "demo"
     population: str
     dataset: str
     sizes: Mapping[str, Size] = field(default_factory=dict)

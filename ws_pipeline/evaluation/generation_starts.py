@@ -13,10 +13,10 @@ from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.evaluation.generation_config import GenerationConfig
 from ws_pipeline.evaluation.generation_population import Population
 from ws_pipeline.generation.anchors import align_anchors
-from ws_pipeline.generation.density import DensityConfig
+from ws_pipeline.generation.config import DensityConfig, SelectionConfig
 from ws_pipeline.generation.generator import Generator
 from ws_pipeline.generation.scoring import ScoredModel, Scorer
-from ws_pipeline.generation.selection import SelectionConfig, keep_best, select_models
+from ws_pipeline.generation.selection import keep_best, select_models
 from ws_pipeline.generation.template import Template, Weights
 from ws_pipeline.zoo.architectures import build_module, published_names
 from ws_pipeline.zoo.datasets.dataset import Dataset

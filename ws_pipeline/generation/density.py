@@ -1,63 +1,19 @@
 """Densities over the codes of anchors, and draws from them. Pure; randomness is an argument.
 
-Every draw is a mixture of anchors plus noise. Noise is drawn for each number of each token on its
-own (the released samplers use one random state for all tokens), and its size is relative to the
-anchors' spread at that place (theirs is one absolute bandwidth). What the kinds differ in is the
-mixture:
-
-============  =====================================================================================
-``token-kde``  each token follows one anchor, drawn for it alone: SANE's density (arXiv 2406.09997)
-``model-kde``  all tokens follow the same anchor: a kernel around whole models
-``gaussian``   the anchors' mean at each place; the spread itself is the noise's unit
-``subspace``   a Gaussian over whole models of rank (anchors - 1): correlations between tokens live
-``blend``      a point between the anchors, Dirichlet weights, the same for all tokens
-============  =====================================================================================
-
-Ours are the two last and `model-kde`: a network's layers only work together.
+Every draw is a mixture of anchors plus noise (``config`` has the kinds). Noise is drawn for each
+number of each token on its own (the released samplers use one random state for all tokens), and its
+size is relative to the anchors' spread at that place (theirs is one absolute bandwidth).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ws_pipeline.errors import ConfigError
 from ws_pipeline.generation.codes import ModelCode
+from ws_pipeline.generation.config import DensityConfig
 
-DENSITY_KINDS = ("token-kde", "model-kde", "gaussian", "subspace", "blend")
 FloatArray = npt.NDArray[np.float64]
-
-MAX_BANDWIDTH = 10.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DensityConfig:
-    """What is drawn from.
-
-    Attributes:
-        kind: How anchors are mixed.
-        bandwidth: Standard deviation of the noise, in units of the anchors' spread at each place.
-        concentration: Of the Dirichlet weights of `blend`: below 1 draws lie near single anchors.
-    """
-
-    kind: str = "model-kde"
-    bandwidth: float = 0.1
-    concentration: float = 0.3
-
-    def __post_init__(self) -> None:
-        """Check bounds; ConfigError names the field, its bound and the value."""
-        if self.kind not in DENSITY_KINDS:
-            known = ", ".join(DENSITY_KINDS)
-            raise ConfigError(f"DensityConfig: kind must be one of {known}, got {self.kind!r}")
-        if not 0.0 <= self.bandwidth <= MAX_BANDWIDTH:
-            raise ConfigError(
-                f"DensityConfig: bandwidth must lie in [0, {MAX_BANDWIDTH:g}], got {self.bandwidth}"
-            )
-        if not 1e-3 <= self.concentration <= 1e3:
-            raise ConfigError(
-                f"DensityConfig: concentration must lie in [0.001, 1000], got {self.concentration}"
-            )
 
 
 class Density:

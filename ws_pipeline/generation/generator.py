@@ -12,7 +12,8 @@ from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.sweep import layout_of
 from ws_pipeline.errors import Reason, RefusedError
 from ws_pipeline.generation.codes import ModelCode, decode_models, encode_models
-from ws_pipeline.generation.density import Density, DensityConfig
+from ws_pipeline.generation.config import DensityConfig
+from ws_pipeline.generation.density import Density
 from ws_pipeline.generation.template import Template, Weights
 
 

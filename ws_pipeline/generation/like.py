@@ -17,7 +17,7 @@ from ws_pipeline import __version__
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.generation.anchors import align_anchors
 from ws_pipeline.generation.checkpoints import write_checkpoint
-from ws_pipeline.generation.density import DensityConfig
+from ws_pipeline.generation.config import DensityConfig
 from ws_pipeline.generation.generator import Generator
 from ws_pipeline.generation.template import Template, Weights
 from ws_pipeline.storage.objects import file_sha256

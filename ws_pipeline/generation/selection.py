@@ -5,42 +5,13 @@ next one, so that a round never makes it worse.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from ws_pipeline.errors import ConfigError
+from ws_pipeline.generation.config import SelectionConfig
 from ws_pipeline.generation.scoring import ScoredModel, Scorer
 from ws_pipeline.generation.template import Weights
 
 DrawFrom = Callable[[Sequence[Weights], int, int], list[Weights]]
 """Called with (anchors, how many, seed)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SelectionConfig:
-    """How many are drawn, and how many of them are kept.
-
-    Attributes:
-        num_candidates: Draws of each round.
-        num_kept: The best of them by validation.
-        num_rounds: 1 is SUB; with more, the kept models are the anchors of the next round.
-    """
-
-    num_candidates: int = 20
-    num_kept: int = 3
-    num_rounds: int = 1
-
-    def __post_init__(self) -> None:
-        """Check bounds; ConfigError names the field, its bound and the value."""
-        for name, low, high in (
-            ("num_candidates", 1, 10_000),
-            ("num_kept", 1, self.num_candidates),
-            ("num_rounds", 1, 100),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(
-                    f"SelectionConfig: {name} must lie in [{low}, {high}], "
-                    f"got {getattr(self, name)}"
-                )
 
 
 def keep_best(models: Sequence[ScoredModel], num_kept: int) -> list[ScoredModel]:

@@ -5,7 +5,8 @@ import pytest
 
 from ws_pipeline.errors import ConfigError
 from ws_pipeline.generation.codes import ModelCode
-from ws_pipeline.generation.density import Density, DensityConfig
+from ws_pipeline.generation.config import DensityConfig
+from ws_pipeline.generation.density import Density
 
 TOKENS, LATENT = 40, 8
 

@@ -9,7 +9,7 @@ from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.errors import ConfigError, Reason, RefusedError, WeightsError
 from ws_pipeline.generation.anchors import align_anchors
 from ws_pipeline.generation.codes import encode_models
-from ws_pipeline.generation.density import DensityConfig
+from ws_pipeline.generation.config import DensityConfig
 from ws_pipeline.generation.generator import Generator
 from ws_pipeline.generation.template import Template, Weights
 from ws_pipeline.tokens.layout import TokenLayout

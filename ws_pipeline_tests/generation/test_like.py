@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.cli.app import run
 from ws_pipeline.errors import WeightsError
-from ws_pipeline.generation.density import DensityConfig
+from ws_pipeline.generation.config import DensityConfig
 from ws_pipeline.generation.like import generate_like
 from ws_pipeline.zoo.architectures import load_model
 from ws_pipeline_tests.generation.conftest import make_backbone

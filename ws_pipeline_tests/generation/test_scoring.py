@@ -8,10 +8,10 @@ import pytest
 
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.generation.density import DensityConfig
+from ws_pipeline.generation.config import DensityConfig, SelectionConfig
 from ws_pipeline.generation.generator import Generator
 from ws_pipeline.generation.scoring import ScoredModel, Scorer
-from ws_pipeline.generation.selection import SelectionConfig, keep_best, select_models
+from ws_pipeline.generation.selection import keep_best, select_models
 from ws_pipeline.generation.template import Template, Weights
 from ws_pipeline.zoo.config import GridConfig
 from ws_pipeline.zoo.datasets.catalog import load_dataset

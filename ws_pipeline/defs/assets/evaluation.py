@@ -7,6 +7,7 @@ import polars as pl
 
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS, HALO_SHARE, MODEL
 from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.assets.generation import GENERATION
 from ws_pipeline.defs.assets.hub import REPOS
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
@@ -22,7 +23,7 @@ PROPERTIES = dg.AssetKey(["evaluation", "properties"])
 RETRIEVAL = dg.AssetKey(["evaluation", "retrieval"])
 RECONSTRUCTION = dg.AssetKey(["evaluation", "reconstruction"])
 LEADERBOARD = dg.AssetKey(["evaluation", "leaderboard"])
-RESULTS = (PROPERTIES, RETRIEVAL, RECONSTRUCTION)
+RESULTS = (PROPERTIES, RETRIEVAL, RECONSTRUCTION, GENERATION)
 
 _SPLITS = dg.AssetIn(SPLITS)
 _EMBEDDINGS = dg.AssetIn(EMBEDDINGS)
@@ -198,6 +199,7 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     properties: pl.LazyFrame,
     retrieval: pl.LazyFrame,
     reconstruction: pl.LazyFrame,
+    generation: pl.LazyFrame,
     home: HomeResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[Any]:
@@ -206,7 +208,8 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     from ws_pipeline.evaluation.report import write_report
 
     step = Step.begin(context)
-    results = pl.concat([frame.collect() for frame in (properties, retrieval, reconstruction)])
+    tables = (properties, retrieval, reconstruction, generation)
+    results = pl.concat([frame.collect() for frame in tables])
     path = home.folder / "report" / "report.html"
     write_report(path, gather_report(home.folder, store.open(), results))
     return step.finish(
