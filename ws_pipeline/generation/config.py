@@ -2,13 +2,13 @@
 
 The kinds of densities differ in how they mix anchors:
 
-============  =====================================================================================
-``token-kde``  each token follows one anchor, drawn for it alone: SANE's density (arXiv 2406.09997)
+=============  ====================================================================================
+``token-kde``  each token follows an anchor of its own: SANE's density (arXiv 2406.09997)
 ``model-kde``  all tokens follow the same anchor: a kernel around whole models
 ``gaussian``   the anchors' mean at each place; the spread itself is the noise's unit
-``subspace``   a Gaussian over whole models of rank (anchors - 1): correlations between tokens live
+``subspace``   a Gaussian over whole models, of rank (anchors - 1): tokens stay correlated
 ``blend``      a point between the anchors, Dirichlet weights, the same for all tokens
-============  =====================================================================================
+=============  ====================================================================================
 
 Ours are the two last and `model-kde`: a network's layers only work together.
 """
