@@ -19,9 +19,10 @@ from ws_pipeline.cli.arguments import (
 )
 from ws_pipeline.cli.console import out, print_json, wide
 from ws_pipeline.cli.embedding import embed
+from ws_pipeline.cli.generate import generate
 from ws_pipeline.cli.home import REPO_ID, check_inputs, find_repo
 from ws_pipeline.cli.lineage import check_recipes
-from ws_pipeline.errors import MissingInputError, Reason, RefusedError
+from ws_pipeline.errors import MissingInputError
 
 PANEL = "Checkpoints"
 
@@ -46,7 +47,13 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline embed OWNER/NAME --endpoint https://huggingface.co",
         panel=PANEL,
     )
-    add_command(app, generate, panel=PANEL)
+    add_command(
+        app,
+        generate,
+        "ws-pipeline generate --like zoo/NAME --out new/ --num 5",
+        "ws-pipeline generate --like a/ b/ c/ --density blend --out new/",
+        panel=PANEL,
+    )
     group = typer.Typer(rich_markup_mode="rich")
     add_command(group, pack, "ws-pipeline tokens pack model.safetensors --out shard/")
     add_command(group, unpack, "ws-pipeline tokens unpack shard/ --out again.safetensors")
@@ -144,16 +151,3 @@ def unpack(
 
     unpack_path(Path(folder), to)
     out().print(f"Unpacked {folder} into {to}", markup=False)
-
-
-def generate(
-    like: Annotated[list[str], typer.Option("--like", help="Checkpoints to be like.")],
-    to: Annotated[Path, typer.Option("--out", help="Folder for new checkpoints.")],
-) -> None:
-    """Make new checkpoints that load like the given ones. Not in this version."""
-    del like, to
-    raise RefusedError(
-        "This version cannot generate checkpoints yet; ws-pipeline embed and tokens pack work on "
-        "the same files.",
-        reason=Reason.NOT_AVAILABLE,
-    )

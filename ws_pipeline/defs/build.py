@@ -15,6 +15,7 @@ from ws_pipeline.defs.assets import (
     composition,
     corpus,
     evaluation,
+    generation,
     hub,
     tokens,
     weights,
@@ -22,6 +23,7 @@ from ws_pipeline.defs.assets import (
 )
 from ws_pipeline.defs.checks import TABLE_CHECKS
 from ws_pipeline.defs.freshness import the_hub_was_looked_at_lately
+from ws_pipeline.defs.generation_checks import GENERATION_CHECKS
 from ws_pipeline.defs.io_managers import ParquetIOManager
 from ws_pipeline.defs.jobs import ALL_JOBS
 from ws_pipeline.defs.launcher import LauncherResource
@@ -49,6 +51,7 @@ ASSETS = [
     evaluation.properties,
     evaluation.retrieval,
     evaluation.reconstruction,
+    generation.generation,
     evaluation.leaderboard,
     composition.composition,
 ]
@@ -79,6 +82,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             *TABLE_CHECKS,
             *LEFT_OUT_CHECKS,
             *MODEL_CHECKS,
+            *GENERATION_CHECKS,
             the_hub_was_looked_at_lately,
         ],
         jobs=ALL_JOBS,

@@ -1,8 +1,9 @@
 """What is evaluated and how sure the numbers must be. Frozen values; no I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ws_pipeline.errors import ConfigError
+from ws_pipeline.evaluation.generation_config import GenerationConfig
 
 MAX_BOOTSTRAP = 100_000
 """Resamples beyond this buy digits that nobody reads and memory that nobody has."""
@@ -34,6 +35,7 @@ class EvaluationConfig:
         min_train_models: A probe is not fitted on fewer models.
         min_val_models: With fewer, lambda is chosen by cross-validation over training lineages.
         min_lineages: An interval needs this many lineages to resample.
+        generation: The study of generated weights.
     """
 
     targets: tuple[str, ...] = (
@@ -54,6 +56,7 @@ class EvaluationConfig:
     min_train_models: int = 8
     min_val_models: int = 8
     min_lineages: int = 5
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
 
     def __post_init__(self) -> None:
         """Check bounds.

@@ -73,10 +73,13 @@ def left_out_blocks(report: ReportInput) -> Iterator[Block]:
 
 def report_sections(report: ReportInput, mine: pl.DataFrame, results: pl.DataFrame) -> list[Any]:
     """Return headings with their blocks; those without content are left out."""
+    from ws_pipeline.evaluation.generation_section import generation_blocks  # it has Block of here
+
     sections = (
         ("Properties", list(_property_blocks(report, mine))),
         ("Relatives", list(_retrieval_blocks(mine))),
         ("Reconstruction", list(_reconstruction_blocks(mine))),
+        ("Generated weights", list(generation_blocks(mine))),
         ("Latent map", list(_map_blocks(report))),
         ("Training", list(_training_blocks(report))),
         ("Recipes side by side", list(_leaderboard_blocks(results))),

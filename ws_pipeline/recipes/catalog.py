@@ -14,6 +14,8 @@ from typing import Any
 
 from ws_pipeline.backbone.presets import PRESETS
 from ws_pipeline.errors import ConfigError, Reason
+from ws_pipeline.evaluation.config import EvaluationConfig
+from ws_pipeline.evaluation.generation_config import GenerationCase, GenerationConfig
 from ws_pipeline.recipes.recipe import Recipe
 from ws_pipeline.tokens.corpus_rules import CorpusPolicy
 
@@ -26,6 +28,19 @@ CORPUS_POLICIES: Mapping[str, CorpusPolicy] = MappingProxyType(
     {"hub-small": HUB_CORPUS, "hub-large": HUB_CORPUS}
 )
 """Of the recipes that are meant for a whole hub; the others take every original."""
+
+GENERATION_CASES = (
+    GenerationCase(population="cnn-digits", dataset="digits"),
+    GenerationCase(population="cnn-digits", dataset="digits-inverted"),
+    GenerationCase(population="gpt2-text", dataset="text"),
+    GenerationCase(zoo="cnn-fashion", population="cnn-fashion-relu", dataset="fashion-mnist"),
+)
+"""About a minute each; that of the Fashion-MNIST zoo is left out where it was not trained."""
+
+EVALUATIONS: Mapping[str, EvaluationConfig] = MappingProxyType(
+    {"generation": EvaluationConfig(generation=GenerationConfig(cases=GENERATION_CASES))}
+)
+"""Of the recipes that are asked more than the default."""
 
 RECIPE_NAMES: tuple[str, ...] = tuple(PRESETS)
 DEFAULT_RECIPE = "tiny"
@@ -47,4 +62,9 @@ def recipe(name: str) -> Recipe:
         )
     preset = PRESETS[name]()
     parts: dict[str, Any] = {field.name: getattr(preset, field.name) for field in fields(preset)}
-    return Recipe(name=name, corpus=CORPUS_POLICIES.get(name, CorpusPolicy()), **parts)
+    return Recipe(
+        name=name,
+        corpus=CORPUS_POLICIES.get(name, CorpusPolicy()),
+        evaluation=EVALUATIONS.get(name, EvaluationConfig()),
+        **parts,
+    )

@@ -85,7 +85,7 @@ class Evaluator:
         # Tied tensors and what is not saved have no name of their own.
         self.module.load_state_dict(tensors, strict=False)
         if reestimate:
-            _reestimate(self.module, lambda: self._run(self._train_inputs))
+            reestimate_norms(self.module, lambda: self._run(self._train_inputs))
         logits = self._run(self._inputs)
         loss = functional.cross_entropy(logits, self._labels)
         return float(loss), float((logits.argmax(dim=-1) == self._labels).double().mean())
@@ -132,7 +132,7 @@ def interpolate_models(
     )
 
 
-def _reestimate(module: nn.Module, run: Callable[[], object]) -> None:
+def reestimate_norms(module: nn.Module, run: Callable[[], object]) -> None:
     """Set the running statistics of every BatchNorm to those of one pass over ``run``'s inputs."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not norms:

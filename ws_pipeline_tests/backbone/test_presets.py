@@ -8,6 +8,7 @@ from ws_pipeline.backbone.presets import PRESETS
     ("name", "millions"),
     [
         ("tiny", 0.419),
+        ("generation", 0.427),
         ("small", 21.4),
         ("sane-cnn", 202),
         ("sane-resnet18", 1018),

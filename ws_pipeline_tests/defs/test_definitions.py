@@ -22,10 +22,11 @@ KEYS = {
     "evaluation/properties": recipes,
     "evaluation/retrieval": recipes,
     "evaluation/reconstruction": recipes,
+    "evaluation/generation": recipes,
     "evaluation/leaderboard": None,
     "evaluation/composition": None,
 }
-"""The table of the design; generation has its own time."""
+"""The table of the design."""
 
 HEAVY = ("torch", "mlflow", "transformers", "accelerate", "sklearn")
 

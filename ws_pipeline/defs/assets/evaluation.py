@@ -7,10 +7,12 @@ import polars as pl
 
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS, HALO_SHARE, MODEL
 from ws_pipeline.defs.assets.corpus import LINEAGE_TABLE, SPLITS
+from ws_pipeline.defs.assets.generation import GENERATION
 from ws_pipeline.defs.assets.hub import REPOS
 from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.held_out import read_held_out
+from ws_pipeline.defs.io_managers import load_all_partitions, table_key
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, StoreResource
 from ws_pipeline.defs.runs import load_backbones
@@ -23,7 +25,7 @@ PROPERTIES = dg.AssetKey(["evaluation", "properties"])
 RETRIEVAL = dg.AssetKey(["evaluation", "retrieval"])
 RECONSTRUCTION = dg.AssetKey(["evaluation", "reconstruction"])
 LEADERBOARD = dg.AssetKey(["evaluation", "leaderboard"])
-RESULTS = (PROPERTIES, RETRIEVAL, RECONSTRUCTION)
+RESULTS = (PROPERTIES, RETRIEVAL, RECONSTRUCTION, GENERATION)
 
 _SPLITS = dg.AssetIn(SPLITS)
 _EMBEDDINGS = dg.AssetIn(EMBEDDINGS)
@@ -224,8 +226,11 @@ def results_table(results: pl.DataFrame) -> dg.MarkdownMetadataValue:
 @dg.asset(
     key=LEADERBOARD,
     ins={
-        key.path[-1]: dg.AssetIn(key, partition_mapping=dg.AllPartitionMapping()) for key in RESULTS
+        key.path[-1]: dg.AssetIn(key, partition_mapping=dg.AllPartitionMapping())
+        for key in (PROPERTIES, RETRIEVAL, RECONSTRUCTION)
     },
+    # No input: a home that is older than this asset has no table of it, and a report all the same.
+    deps=[dg.AssetDep(GENERATION, partition_mapping=dg.AllPartitionMapping())],
     group_name="evaluation",
     kinds={"polars", "parquet", "plotly"},
     owners=["team:evaluation"],
@@ -244,9 +249,13 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     from ws_pipeline.evaluation.report import write_report
 
     step = Step.begin(context)
-    results = pl.concat([frame.collect() for frame in (properties, retrieval, reconstruction)])
+    opened = store.open()
+    frames = [properties, retrieval, reconstruction]
+    if list(opened.tables.keys(table_key(GENERATION))):
+        frames.append(load_all_partitions(opened.tables, GENERATION))
+    results = pl.concat([frame.collect() for frame in frames])
     path = home.folder / "report" / "report.html"
-    write_report(path, gather_report(home.folder, store.open(), results))
+    write_report(path, gather_report(home.folder, opened, results))
     return step.finish(
         results,
         config_digest=config_digest(LEADERBOARD, ""),
