@@ -20,7 +20,8 @@ from ws_pipeline.backbone.embed import layer_vectors, pool_layers, pool_models
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.sweep import choose_window, layout_of
 from ws_pipeline.evaluation.alterations import ALTERATIONS, PERMUTED, alter_layers
-from ws_pipeline.evaluation.features import SPECTRA
+from ws_pipeline.evaluation.end_sketches import sketch_model
+from ws_pipeline.evaluation.features import END_SKETCHES, SPECTRA
 from ws_pipeline.evaluation.model_weights import (
     LayerMatrix,
     layer_reader,
@@ -115,7 +116,10 @@ class CopyMaker:
         records: Sequence[Mapping[str, Any]],
     ) -> AlteredCopies:
         """Return the copies' vectors and their nearest parents."""
-        vectors = {SPECTRA: np.array([describe_model(layers) for layers in copies])}
+        vectors = {
+            SPECTRA: np.array([describe_model(layers) for layers in copies]),
+            END_SKETCHES: np.array([sketch_model(layers) for layers in copies]),
+        }
         likes = [read_token_layers(records[row]) for row in rows.tolist()]
         for backbone_name, backbone in self.backbones.items():
             layout = layout_of(backbone)

@@ -27,6 +27,7 @@ WITH_SPECTRA = "_spectra"
 """After the name of a representation: beside it, what no permutation of units changes."""
 
 FLAT_WEIGHTS = "weights"
+END_SKETCHES = "end_sketches"
 UNTRAINED = "untrained"
 RANDOM = "random"
 BOOSTED = "@boosted"
@@ -44,6 +45,7 @@ CONTROLS = (
     STATISTICS,
     STATISTICS_SPECTRA,
     FLAT_WEIGHTS,
+    END_SKETCHES,
     UNTRAINED,
     HYPER_PARAMETERS + BOOSTED,
     STATISTICS + BOOSTED,

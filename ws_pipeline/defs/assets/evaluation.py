@@ -102,6 +102,7 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
 ) -> dg.MaterializeResult[Any]:
     """Relatives of held-out models: nearest neighbours, lineage edges, drift of altered copies."""
     from ws_pipeline.evaluation.altered_copies import CopyMaker
+    from ws_pipeline.evaluation.end_sketches import end_features
     from ws_pipeline.evaluation.features import embedding_features
     from ws_pipeline.evaluation.lineage_recovery import evaluate_lineage
     from ws_pipeline.evaluation.model_weights import layer_reader
@@ -118,7 +119,11 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     vectors = representations(embeddings.collect())
     read = layer_reader(opened)
     spectra = spectral_features(corpus, read)
-    tables = (spectra, *(embedding_features(name, corpus, vectors[name]) for name in vectors))
+    tables = (
+        spectra,
+        end_features(corpus, read),
+        *(embedding_features(name, corpus, vectors[name]) for name in vectors),
+    )
     parents = relation_masks(corpus, edges)["parent"]
     maker = CopyMaker(
         store=opened,
