@@ -1,5 +1,6 @@
 """What a representation is good for, by recipe, and all recipes side by side."""
 
+import dataclasses
 from typing import Any
 
 import dagster as dg
@@ -246,17 +247,22 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
 ) -> dg.MaterializeResult[Any]:
     """All recipes side by side, and the report: one HTML file with plots."""
     from ws_pipeline.defs.report import gather_report
+    from ws_pipeline.evaluation.atlas import ATLAS_NAME, write_atlas
     from ws_pipeline.evaluation.report import write_report
 
     step = Step.begin(context)
     results = pl.concat([frame.collect() for frame in (properties, retrieval, reconstruction)])
     path = home.folder / "report" / "report.html"
-    write_report(path, gather_report(home.folder, store.open(), results))
+    gathered = gather_report(home.folder, store.open(), results)
+    atlas = path.with_name(ATLAS_NAME)
+    shown = write_atlas(atlas, gathered)
+    write_report(path, gathered if shown else dataclasses.replace(gathered, atlas=""))
     return step.finish(
         results,
         config_digest=config_digest(LEADERBOARD, ""),
         metadata={
             "report": dg.MetadataValue.path(str(path)),
+            **({"atlas": dg.MetadataValue.path(str(atlas))} if shown else {}),
             "results": results_table(results),
         },
     )
