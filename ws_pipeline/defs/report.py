@@ -3,7 +3,9 @@
 Belongs here: which table goes where. Does not: any figure or sentence (`evaluation.report`).
 """
 
+import platform
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +23,8 @@ from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.recipes import recipe, to_dict
 from ws_pipeline.storage.store import Store
 
+_PACKAGES = ("ws_pipeline", "torch", "numpy", "polars", "scikit-learn", "scipy")
+
 
 def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInput:
     """Put together the report on the first recipe of the results, with the others beside it."""
@@ -31,6 +35,12 @@ def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInpu
     embeddings = store.tables.scan(table_key(EMBEDDINGS, chosen.name))
     return ReportInput(
         provenance={
+            "versions": read_versions(),
+            "seeds": {
+                "training": chosen.training.seed,
+                "evaluation": chosen.evaluation.seed,
+                "splits": chosen.splits.seed,
+            },
             "recipe": chosen.name,
             "recipe digest": chosen.digest(),
             "model": str(model_dir.relative_to(home)),
@@ -52,6 +62,11 @@ def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInpu
         edges=_read_edges(store),
         atlas=ATLAS_NAME,
     )
+
+
+def read_versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def read_losses(folder: Path) -> pl.DataFrame:

@@ -31,7 +31,8 @@ MAX_MODELS = 5_000
 """Dots on the map, evenly spaced in the corpus; t-SNE of 5,000 takes a CPU-minute."""
 
 MIN_MODELS = 8
-PERPLEXITY = 30.0
+PERPLEXITY = 15.0
+"""Of scikit-learn's 5 to 50: lineages have a handful of members, families some dozens."""
 MAX_COMPONENTS = 50
 """Principal components that t-SNE sees, as its authors advise."""
 
@@ -128,7 +129,7 @@ def atlas_figure(models: pl.DataFrame, edges: pl.DataFrame) -> Figure:
     for index, trace in enumerate(data):
         trace["visible"] = index == 0 or [index] in modes[0]["traces"]
     axis = {"visible": False, "zeroline": False}
-    layout = {"xaxis": axis, "yaxis": {**axis, "scaleanchor": "x"}, "hovermode": "closest"}
+    layout = {"xaxis": axis, "yaxis": axis, "hovermode": "closest"}
     return {"data": data, "layout": layout, "modes": modes, "num_edges": len(pairs)}
 
 
@@ -159,7 +160,8 @@ def _group_traces(
     counts = models.filter(pl.col(column) != "")[column].value_counts()
     ranked = counts.sort(["count", column], descending=[True, False])[column].to_list()
     named = ranked[: len(PALETTE) * 2]
-    traces, legend = [], []
+    traces: list[Figure] = []
+    legend: list[Figure] = []
     for index, value in enumerate(named):
         colour = PALETTE[index % len(PALETTE)]
         symbol = SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]
@@ -198,7 +200,7 @@ def _dots(models: pl.DataFrame, marker: dict[str, Any]) -> Figure:
         "text": [_hover(row) for row in models.iter_rows(named=True)],
         "customdata": models["repo_id"].to_list(),
         "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"size": 8, "opacity": 0.85, "line": {"width": 0.5, "color": "#ffffff"}} | marker,
+        "marker": {"size": 7, "opacity": 0.85, "line": {"width": 0.5, "color": "#ffffff"}} | marker,
     }
 
 

@@ -13,7 +13,7 @@ from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.partitions import recipes
-from ws_pipeline.defs.resources import HomeResource, StoreResource
+from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
 from ws_pipeline.defs.runs import load_backbones
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.hub.lineage import lineage_edges
@@ -244,10 +244,12 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     reconstruction: pl.LazyFrame,
     home: HomeResource,
     store: StoreResource,
+    mlflow: MlflowResource,
 ) -> dg.MaterializeResult[Any]:
     """All recipes side by side, and the report: one HTML file with plots."""
     from ws_pipeline.defs.report import gather_report
     from ws_pipeline.evaluation.atlas import ATLAS_NAME, write_atlas
+    from ws_pipeline.evaluation.publication import publish_report
     from ws_pipeline.evaluation.report import write_report
 
     step = Step.begin(context)
@@ -257,10 +259,13 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     atlas = path.with_name(ATLAS_NAME)
     shown = write_atlas(atlas, gathered)
     write_report(path, gathered if shown else dataclasses.replace(gathered, atlas=""))
+    pages = [path, atlas] if shown else [path]
+    run_id = publish_report(mlflow.uri(), mlflow.experiment, results, pages)
     return step.finish(
         results,
         config_digest=config_digest(LEADERBOARD, ""),
         metadata={
+            "mlflow_run_id": run_id,
             "report": dg.MetadataValue.path(str(path)),
             **({"atlas": dg.MetadataValue.path(str(atlas))} if shown else {}),
             "results": results_table(results),

@@ -4,7 +4,7 @@
   var figure = JSON.parse(box.querySelector("script").textContent);
   box.textContent = "";
   var mode = 0;
-  var size = 8;
+  var size = 7;
 
   function layoutOf() {
     return Object.assign({}, figure.layout, {
