@@ -72,7 +72,7 @@ class MlflowRun:
 
         try:
             client = MlflowClient(tracking_uri=job.mlflow_tracking_uri)
-            experiment = _experiment_id(client, job)
+            experiment = experiment_id(client, job.mlflow_tracking_uri, job.mlflow_experiment)
             run_id = _existing_run(client, job) or _create_run(client, job, experiment)
             _log_corpus(client, run_id, job, corpus)
             url = _run_url(job, experiment, run_id)
@@ -181,21 +181,21 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, str(value)
 
 
-def _experiment_id(client: Any, job: TrainJob) -> str:
+def experiment_id(client: Any, uri: str, name: str) -> str:
     """Return the study's experiment, creating it; a database keeps artifacts beside itself."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(job.mlflow_experiment)
+    found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
     location = None
-    if job.mlflow_tracking_uri.startswith("sqlite:///"):
-        database = Path(job.mlflow_tracking_uri.removeprefix("sqlite:///")).absolute()
+    if uri.startswith("sqlite:///"):
+        database = Path(uri.removeprefix("sqlite:///")).absolute()
         location = (database.parent / "artifacts").as_uri()
     try:
-        return str(client.create_experiment(job.mlflow_experiment, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another run created it in between
-        found = client.get_experiment_by_name(job.mlflow_experiment)
+        found = client.get_experiment_by_name(name)
         if found is None:
             raise
         return str(found.experiment_id)

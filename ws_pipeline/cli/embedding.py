@@ -17,7 +17,7 @@ from ws_pipeline.cli.arguments import (
     find_home,
 )
 from ws_pipeline.cli.console import out, print_json, print_table
-from ws_pipeline.cli.home import REPO_ID, find_repo, store_root
+from ws_pipeline.cli.home import REPO_ID, find_local, store_root
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
 
@@ -93,9 +93,7 @@ def find_models(
     url = find_endpoint(endpoint)
     found: list[OpenModel] = []
     for name in models:
-        path = None
-        if not endpoint:
-            path = Path(name) if Path(name).exists() else find_repo(home, name)
+        path = None if endpoint else find_local(home, name)
         if path is not None:
             found.append(partial(_local, path))
         elif url and REPO_ID.fullmatch(name):

@@ -1,5 +1,6 @@
 """The command that makes new checkpoints like given ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,8 @@ import typer
 
 from ws_pipeline.cli.arguments import DEFAULT_RECIPE, HomeOption, JsonOption, find_home
 from ws_pipeline.cli.console import err, out, print_json, print_table
-from ws_pipeline.cli.embedding import find_backbone, find_models
+from ws_pipeline.cli.embedding import find_backbone
+from ws_pipeline.cli.home import find_local
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
 
 PREFERRED_RECIPE = "generation"
@@ -57,7 +59,7 @@ def generate(
     if to.exists() and not to.is_dir():
         raise RefusedError(f"--out must be a folder, {str(to)!r} is a file.", reason=Reason.MISUSE)
     folder = find_home(home)
-    paths = find_models([*like, *(more or [])], folder)
+    paths = find_anchors([*like, *(more or [])], folder)
     chosen = find_generator(folder, recipe, backbone)
     import torch
 
@@ -95,6 +97,24 @@ def generate(
             f"{result.copied[0]}; running statistics should be estimated anew with data.",
             markup=False,
         )
+
+
+def find_anchors(names: Sequence[str], home: Path) -> list[Path]:
+    """Return where the anchors lie: paths first, then repos of the embedded hub.
+
+    Raises:
+        MissingInputError: Names the first that is neither.
+    """
+    found = []
+    for name in names:
+        path = find_local(home, name)
+        if path is None:
+            raise MissingInputError(
+                f"There is no file or folder {name!r}, nor a repo of that name in HOME/hub. An "
+                "anchor is a .safetensors file, a folder that holds one, or such a repo."
+            )
+        found.append(path)
+    return found
 
 
 def find_generator(home: Path, recipe: str | None, backbone: Path | None) -> Path:

@@ -70,9 +70,11 @@ def check_inputs(paths: list[str], what: str = "A model") -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def find_repo(home: Path, repo_id: str) -> Path | None:
-    """Return the embedded hub's folder of a repo id, None where there is none."""
-    if not REPO_ID.fullmatch(repo_id) or ".." in repo_id:
+def find_local(home: Path, name: str) -> Path | None:
+    """Return a path that exists, else the embedded hub's folder of that repo id, else None."""
+    if Path(name).exists():
+        return Path(name)
+    if not REPO_ID.fullmatch(name) or ".." in name:
         return None
-    folder = home / "hub" / repo_id
+    folder = home / "hub" / name
     return folder if folder.is_dir() else None

@@ -20,7 +20,7 @@ from ws_pipeline.cli.arguments import (
 from ws_pipeline.cli.console import out, print_json, wide
 from ws_pipeline.cli.embedding import embed
 from ws_pipeline.cli.generate import generate
-from ws_pipeline.cli.home import REPO_ID, check_inputs, find_repo
+from ws_pipeline.cli.home import REPO_ID, check_inputs, find_local
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError
 
@@ -108,7 +108,7 @@ def locate_model(path: str, home: Path, endpoint: str) -> Iterator[tuple[Path, b
     """
     found = None
     if not endpoint:
-        found = Path(path) if Path(path).exists() else find_repo(home, path)
+        found = find_local(home, path)
         endpoint = os.environ.get("WS_HUB_ENDPOINT", "")
     if found is not None:
         yield found, False

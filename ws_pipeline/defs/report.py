@@ -3,22 +3,27 @@
 Belongs here: which table goes where. Does not: any figure or sentence (`evaluation.report`).
 """
 
+import platform
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
 
 from ws_pipeline.backbone.history import read_history
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS
-from ws_pipeline.defs.assets.corpus import SPLITS
+from ws_pipeline.defs.assets.corpus import LINEAGE_TABLE, SPLITS
 from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.left_out import count_dropped
 from ws_pipeline.defs.runs import TRAINED, find_model
-from ws_pipeline.evaluation.report_input import LOSS_SCHEMA, ReportInput
+from ws_pipeline.evaluation.atlas import ATLAS_NAME
+from ws_pipeline.evaluation.report_input import EDGE_SCHEMA, LOSS_SCHEMA, ReportInput
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.recipes import recipe, to_dict
 from ws_pipeline.storage.store import Store
+
+_PACKAGES = ("ws_pipeline", "torch", "numpy", "polars", "scikit-learn", "scipy")
 
 
 def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInput:
@@ -30,6 +35,12 @@ def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInpu
     embeddings = store.tables.scan(table_key(EMBEDDINGS, chosen.name))
     return ReportInput(
         provenance={
+            "versions": read_versions(),
+            "seeds": {
+                "training": chosen.training.seed,
+                "evaluation": chosen.evaluation.seed,
+                "splits": chosen.splits.seed,
+            },
             "recipe": chosen.name,
             "recipe digest": chosen.digest(),
             "model": str(model_dir.relative_to(home)),
@@ -48,7 +59,14 @@ def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInpu
         .select("hub_id", pl.col("embedding").cast(pl.List(pl.Float32)))
         .collect(),
         losses=read_losses(model_dir.parent),
+        edges=_read_edges(store),
+        atlas=ATLAS_NAME,
     )
+
+
+def read_versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def read_losses(folder: Path) -> pl.DataFrame:
@@ -60,6 +78,13 @@ def read_losses(folder: Path) -> pl.DataFrame:
         if "loss" in name
     ]
     return pl.DataFrame(rows, schema=LOSS_SCHEMA, orient="row")
+
+
+def _read_edges(store: Store) -> pl.DataFrame:
+    """The lineage graph of the corpus; without edges in a store of before it was kept."""
+    if not store.tables.exists(LINEAGE_TABLE):
+        return pl.DataFrame(schema=EDGE_SCHEMA)
+    return store.tables.scan(LINEAGE_TABLE).collect()
 
 
 def _concat(store: Store, prefix: str, names: Iterable[str]) -> pl.DataFrame:

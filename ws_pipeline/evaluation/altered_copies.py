@@ -20,7 +20,8 @@ from ws_pipeline.backbone.embed import layer_vectors, pool_layers, pool_models
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.sweep import choose_window, layout_of
 from ws_pipeline.evaluation.alterations import ALTERATIONS, PERMUTED, alter_layers
-from ws_pipeline.evaluation.features import SPECTRA
+from ws_pipeline.evaluation.end_sketches import sketch_model
+from ws_pipeline.evaluation.features import END_SKETCHES, L2, L2_ALIGNED, SINGULAR_VALUES, SPECTRA
 from ws_pipeline.evaluation.model_weights import (
     LayerMatrix,
     layer_reader,
@@ -29,7 +30,7 @@ from ws_pipeline.evaluation.model_weights import (
 )
 from ws_pipeline.evaluation.robustness import AlteredCopies
 from ws_pipeline.evaluation.spectra import describe_model
-from ws_pipeline.evaluation.weight_distances import L2, SINGULAR_VALUES, measure_distances
+from ws_pipeline.evaluation.weight_distances import measure_distances
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.manifests import read_token_layers
@@ -39,8 +40,6 @@ from ws_pipeline.tokens.windows import ModelTokens
 from ws_pipeline.weights.symmetry.alignment import align_model
 from ws_pipeline.weights.symmetry.matrix_order import shapes_of_layers
 from ws_pipeline.weights.symmetry.permutation import draw_permutation, permute_state
-
-ALIGNED = "l2_aligned"
 
 MAX_COPIES = 64
 """Held-out models that are altered, evenly spaced among those of at most `MAX_PARAMS`."""
@@ -114,7 +113,10 @@ class CopyMaker:
         records: Sequence[Mapping[str, Any]],
     ) -> AlteredCopies:
         """Return the copies' vectors and their nearest parents."""
-        vectors = {SPECTRA: np.array([describe_model(layers) for layers in copies])}
+        vectors = {
+            SPECTRA: np.array([describe_model(layers) for layers in copies]),
+            END_SKETCHES: np.array([sketch_model(layers) for layers in copies]),
+        }
         likes = [read_token_layers(records[row]) for row in rows.tolist()]
         for backbone_name, backbone in self.backbones.items():
             layout = layout_of(backbone)
@@ -122,7 +124,7 @@ class CopyMaker:
             vectors[backbone_name] = embed_tokens(backbone, models, self.window)
         hits = {baseline: np.full(len(rows), np.nan) for baseline in (L2, SINGULAR_VALUES)}
         if name == PERMUTED:
-            hits[ALIGNED] = np.full(len(rows), np.nan)
+            hits[L2_ALIGNED] = np.full(len(rows), np.nan)
         for copy, row in enumerate(rows.tolist()):
             candidates = self._candidates(row)
             if not self.parents[row, candidates].any():
@@ -133,7 +135,7 @@ class CopyMaker:
                 nearest = candidates[int(distances[baseline][0, 1:].argmin())]
                 hits[baseline][copy] = float(self.parents[row, nearest])
             if name == PERMUTED:
-                hits[ALIGNED][copy] = self._align(row, candidates, records)
+                hits[L2_ALIGNED][copy] = self._align(row, candidates, records)
         return AlteredCopies(name=name, originals=rows, vectors=vectors, parent_hits=hits)
 
     def _candidates(self, row: int) -> NDArray[np.int64]:

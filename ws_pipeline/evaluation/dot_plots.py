@@ -12,8 +12,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ws_pipeline.evaluation.features import HYPER_PARAMETERS, STATISTICS, UNTRAINED
-from ws_pipeline.evaluation.labels import feature_label, format_number, metric_label, target_label
+from ws_pipeline.evaluation.features import (
+    HYPER_PARAMETERS,
+    STATISTICS,
+    UNTRAINED,
+    WITH_SPECTRA,
+)
+from ws_pipeline.evaluation.labels import (
+    feature_label,
+    format_number,
+    metric_label,
+    slice_label,
+    target_label,
+)
 
 Figure = dict[str, Any]
 """``data`` and ``layout`` of plotly.js, and ``legend``: label, color, mark, traces of each key."""
@@ -34,6 +45,7 @@ _JOINED_COLOUR = "#5b3fa8"
 _CONTROL_COLOUR = "#6b7682"
 _COLOURS = {
     "backbone": "#0072b2",
+    "backbone" + WITH_SPECTRA: "#cc79a7",
     STATISTICS: "#d55e00",
     HYPER_PARAMETERS: "#009e73",
     UNTRAINED: "#9aa3ad",
@@ -135,7 +147,7 @@ def _group_label(group: str, by: str) -> str:
     """Return a group's label on the axis: a target's, or what a slice is of."""
     if by == "target":
         return target_label(group)
-    return escape_label(group.partition(":")[2] or "all", MAX_TICK_CHARS)
+    return escape_label(slice_label(group), MAX_TICK_CHARS)
 
 
 def _axis_range(rows: pl.DataFrame, reference: float | None = None) -> list[float]:

@@ -27,8 +27,10 @@ WITH_SPECTRA = "_spectra"
 """After the name of a representation: beside it, what no permutation of units changes."""
 
 FLAT_WEIGHTS = "weights"
+END_SKETCHES = "end_sketches"
 UNTRAINED = "untrained"
 RANDOM = "random"
+L2, COSINE, SINGULAR_VALUES, L2_ALIGNED = "l2", "cosine", "singular_values", "l2_aligned"
 BOOSTED = "@boosted"
 ATTENTION = "@attention"
 """Suffixes of features: read by another probe than ridge."""
@@ -44,9 +46,14 @@ CONTROLS = (
     STATISTICS,
     STATISTICS_SPECTRA,
     FLAT_WEIGHTS,
+    END_SKETCHES,
     UNTRAINED,
     HYPER_PARAMETERS + BOOSTED,
     STATISTICS + BOOSTED,
+    L2,
+    COSINE,
+    SINGULAR_VALUES,
+    L2_ALIGNED,
 )
 """Controls beside every score of a representation, weakest first."""
 
@@ -54,6 +61,11 @@ CONTROLS = (
 MAX_CATEGORIES = 32
 
 MAX_EMBEDDING_SIZE = 65_536
+
+
+def is_plain(name: str) -> bool:
+    """Return whether features are read alone and by ridge."""
+    return "+" not in name and "@" not in name and not name.endswith(WITH_SPECTRA)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,8 +16,8 @@ from ws_pipeline.generation.scoring import Scorer
 from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.grid import ModelPlan
 from ws_pipeline.zoo.stack import State
-from ws_pipeline.zoo.train import MAX_STACK_MODELS
 from ws_pipeline.zoo.training import TrainedModel, train_stack
+from ws_pipeline.zoo.workers import MAX_STACK_MODELS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

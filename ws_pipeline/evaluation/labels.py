@@ -5,13 +5,18 @@ import math
 from ws_pipeline.evaluation.features import (
     ATTENTION,
     BOOSTED,
+    COSINE,
+    END_SKETCHES,
     FAMILY,
     FLAT_WEIGHTS,
     HYPER_PARAMETERS,
     HYPER_PARAMETERS_NO_EPOCH,
+    L2,
+    L2_ALIGNED,
     MEAN,
     RANDOM,
     SHAPES,
+    SINGULAR_VALUES,
     SPECTRA,
     STATISTICS,
     STATISTICS_SPECTRA,
@@ -32,6 +37,12 @@ FEATURE_LABELS = {
     STATISTICS: "s(W)",
     STATISTICS_SPECTRA: "s(W) + spectra",
     FLAT_WEIGHTS: "flat weights",
+    END_SKETCHES: "sketches of both ends",
+    L2: "L2 of weights",
+    COSINE: "cosine of weights",
+    SINGULAR_VALUES: "singular values",
+    L2_ALIGNED: "L2 after alignment",
+    "weight_norm": "norm of weights",
     UNTRAINED: "untrained backbone",
     "backbone": "backbone",
     "backbone" + WITH_SPECTRA: "backbone + spectra",
@@ -50,6 +61,19 @@ TARGET_LABELS = {
     "lineage_in_family": "a relative among its own family",
     "edges": "lineage edges",
     "weights": "weights",
+}
+
+SLICE_LABELS = {
+    "good": "the better half",
+    "held_out:family": "a family never seen",
+    "held_out:dataset": "a data set never seen",
+    "held_out:learning_rate": "a learning rate never seen",
+    "permuted": "hidden units permuted",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "int8": "int8, one scale a layer",
+    "noise": "noise of 1 %",
+    "lora_merge": "merged adapter of rank 4",
 }
 
 METRIC_LABELS = {
@@ -78,6 +102,11 @@ def feature_label(name: str) -> str:
 def target_label(name: str) -> str:
     """Return the label of a target."""
     return TARGET_LABELS.get(name, name.removeprefix(FACTOR_PREFIX).replace("_", " "))
+
+
+def slice_label(name: str) -> str:
+    """Return the label of a slice: what stands behind its kind, or a word for it."""
+    return SLICE_LABELS.get(name) or name.partition(":")[2].replace("_", " ") or name
 
 
 def metric_label(name: str) -> str:

@@ -5,10 +5,7 @@ so. Names of repos and families come from strangers: the template escapes everyt
 their labels, and data enter the page as JSON that cannot close its script element.
 """
 
-import json
-import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +25,7 @@ from ws_pipeline.evaluation.summary import (
     summary_sentences,
 )
 from ws_pipeline.evaluation.tables import corpus_table, provenance_table
+from ws_pipeline.evaluation.templating import render_page, script_json
 from ws_pipeline.evaluation.verdicts import verdict_grid
 
 __all__ = [
@@ -60,9 +58,6 @@ def render_report(report: ReportInput) -> str:
     Raises:
         MissingInputError: There is no result to report.
     """
-    import jinja2
-    from plotly.offline import get_plotlyjs
-
     results = validate_results(report.results)
     if results.is_empty():
         raise MissingInputError(
@@ -73,15 +68,8 @@ def render_report(report: ReportInput) -> str:
     mine = results.filter(pl.col("recipe") == recipe)
     mine = mine.filter(pl.col("seed") == pl.col("seed").min())  # the leaderboard has all seeds
     findings = summarize_findings(mine, recipe=recipe)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ws_pipeline.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["script_json"] = script_json
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         title=report.title,
         recipe=recipe,
         lead=_lead(report.corpus),
@@ -92,29 +80,8 @@ def render_report(report: ReportInput) -> str:
         corpus=corpus_table(report.corpus),
         dropped=list(left_out_blocks(report)),
         sections=report_sections(report, mine, results),
-        plotly_js=get_plotlyjs(),
+        atlas=report.atlas,
     )
-
-
-def script_json(value: object) -> str:
-    """Return JSON that stands safely inside a script element; NaN becomes null."""
-    from markupsafe import Markup
-
-    text = json.dumps(_plain(value), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704  (no character of it can leave the element)
-
-
-def _plain(value: object) -> object:
-    """Return a value with non-finite floats as None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _lead(corpus: pl.DataFrame) -> str:

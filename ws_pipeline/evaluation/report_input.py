@@ -9,6 +9,7 @@ from ws_pipeline.evaluation.properties import PREDICTION_SCHEMA
 from ws_pipeline.evaluation.targets import MISSING_SCHEMA
 
 DROPPED_SCHEMA = pl.Schema({"stage": pl.String, "reason": pl.String, "num_repos": pl.Int64})
+EDGE_SCHEMA = pl.Schema({"child": pl.String, "parent": pl.String})
 LOSS_SCHEMA = pl.Schema({"step": pl.Int64, "name": pl.String, "value": pl.Float64})
 EMBEDDING_SCHEMA = pl.Schema([("hub_id", pl.String()), ("embedding", pl.List(pl.Float32))])
 
@@ -28,6 +29,8 @@ class ReportInput:
         predictions: Of the property probes (PREDICTION_SCHEMA).
         embeddings: hub_id, embedding: drawn as the latent map.
         losses: Training curves: step, name, value.
+        edges: Of the lineage graph (child, parent and, if known, contradiction): on the atlas.
+        atlas: Where the atlas lies beside the report; "" where there is none.
         limitations: Sentences beside those that follow from the numbers.
         title: Heading of the page.
     """
@@ -43,5 +46,7 @@ class ReportInput:
     )
     embeddings: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EMBEDDING_SCHEMA))
     losses: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LOSS_SCHEMA))
+    edges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EDGE_SCHEMA))
+    atlas: str = ""
     limitations: tuple[str, ...] = ()
     title: str = "Weight Space Pipeline"

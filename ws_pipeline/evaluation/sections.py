@@ -14,14 +14,17 @@ from ws_pipeline.evaluation.features import (
     RANDOM,
     STATISTICS,
     UNTRAINED,
+    is_plain,
 )
 from ws_pipeline.evaluation.labels import feature_label, target_label
 from ws_pipeline.evaluation.leaderboard import build_leaderboard
-from ws_pipeline.evaluation.properties import FAMILY_SLICE
-from ws_pipeline.evaluation.property_fits import FAMILY_FIT_SLICE
+from ws_pipeline.evaluation.lineage_recovery import DIRECTION, EDGE_F1
+from ws_pipeline.evaluation.properties import FAMILY_SLICE, GOOD_SLICE
+from ws_pipeline.evaluation.property_fits import FAMILY_FIT_SLICE, HELD_OUT_SLICE
 from ws_pipeline.evaluation.reconstruction import MEAN_ERROR, ROLE_SLICE
 from ws_pipeline.evaluation.report_input import ReportInput
 from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX, SLICE_ALL
+from ws_pipeline.evaluation.robustness import COPIES, ORIGINAL, PARENT
 from ws_pipeline.evaluation.scatter_plots import loss_figure, map_figure, prediction_figure
 from ws_pipeline.evaluation.tables import (
     Table,
@@ -77,7 +80,7 @@ def report_sections(report: ReportInput, mine: pl.DataFrame, results: pl.DataFra
 
     sections = (
         ("Properties", list(_property_blocks(report, mine))),
-        ("Relatives", list(_retrieval_blocks(mine))),
+        ("Relatives", [*_retrieval_blocks(mine), *_lineage_blocks(mine), *_drift_blocks(mine)]),
         ("Reconstruction", list(_reconstruction_blocks(mine))),
         ("Generated weights", list(generation_blocks(mine))),
         ("Latent map", list(_map_blocks(report))),
@@ -106,7 +109,8 @@ def _property_blocks(report: ReportInput, mine: pl.DataFrame) -> Iterator[Block]
             folded=(_difference_table(part, f"{label.capitalize()}: paired differences"),),
         )
         yield from _family_blocks(r2, label)
-        learned = [name for name in overall["features"] if name not in CONTROLS and "+" not in name]
+        yield from _held_out_blocks(r2, label)
+        learned = [name for name in overall["features"] if name not in CONTROLS and is_plain(name)]
         chosen = report.predictions.filter(
             (pl.col("target") == target)
             & (pl.col("slice") == SLICE_ALL)
@@ -125,8 +129,7 @@ def _property_blocks(report: ReportInput, mine: pl.DataFrame) -> Iterator[Block]
 
 def _family_blocks(r2: pl.DataFrame, label: str) -> Iterator[Block]:
     """Yield scores by family: of probes of their own, and of the one probe for all."""
-    learned = [n for n in r2["features"].unique(maintain_order=True) if n not in CONTROLS]
-    shown = (*learned, STATISTICS, HYPER_PARAMETERS, UNTRAINED)
+    shown = _shown_features(r2)
     for prefix, what in (
         (FAMILY_FIT_SLICE, "a probe fitted on the family alone"),
         (FAMILY_SLICE, "the probe of all families, scored within one"),
@@ -140,6 +143,32 @@ def _family_blocks(r2: pl.DataFrame, label: str) -> Iterator[Block]:
             figure=grouped_figure(part, by="slice", features=shown),
             folded=(table,),
         )
+
+
+def _shown_features(rows: pl.DataFrame) -> tuple[str, ...]:
+    """Return representations that ridge reads, then the controls that matter."""
+    found = rows["features"].unique(maintain_order=True)
+    learned = [name for name in found if name not in CONTROLS and "@" not in name]
+    return (*learned, STATISTICS, HYPER_PARAMETERS, UNTRAINED)
+
+
+def _held_out_blocks(r2: pl.DataFrame, label: str) -> Iterator[Block]:
+    """Yield scores where the probe never saw the model's family, data set or learning rate."""
+    prefixes = pl.col("slice").str.starts_with(HELD_OUT_SLICE) | (pl.col("slice") == GOOD_SLICE)
+    part = r2.filter(prefixes & pl.col("features").is_in(_shown_features(r2)))
+    if part["value"].null_count() == len(part):
+        return
+    table = cross_table(part, down="slice", across="features", caption="R²: harder slices")
+    yield Block(
+        heading=f"{label.capitalize()} on harder slices",
+        note=(
+            "The better half: models at least as accurate as their family's median training model."
+            " Never seen: each model is predicted by a probe fitted without any model of its"
+            " family, data set or learning rate."
+        ),
+        figure=grouped_figure(part, by="slice", features=_shown_features(r2)),
+        folded=(table,),
+    )
 
 
 def _retrieval_blocks(mine: pl.DataFrame) -> Iterator[Block]:
@@ -161,13 +190,67 @@ def _retrieval_blocks(mine: pl.DataFrame) -> Iterator[Block]:
         heading="Nearest neighbours of held-out models",
         note=(
             "Share of held-out models with a relative among their k nearest, by cosine of"
-            " standardised vectors, among all other models of the corpus. Chance is exact."
+            " standardised vectors, among all other models of the corpus; mAP: how early all of"
+            " them stand. Chance is exact."
         ),
         figure=grouped_figure(
             scores.filter(pl.col("metric") == metric), by="target", features=shown
         ),
         tables=tables,
         folded=(_difference_table(rows, "Paired differences"),),
+    )
+
+
+def _lineage_blocks(mine: pl.DataFrame) -> Iterator[Block]:
+    """Yield how well edges of the lineage graph are recovered."""
+    rows = mine.filter((pl.col("evaluation") == "lineage") & pl.col("value").is_not_null())
+    scores = rows.filter(~pl.col("metric").str.ends_with(DIFFERENCE_SUFFIX))
+    edges = scores.filter(pl.col("metric") == EDGE_F1)
+    if edges.is_empty():
+        return
+    direction = scores.filter(pl.col("metric") == DIRECTION)
+    yield Block(
+        heading="Lineage told from weights alone",
+        note=(
+            "Each held-out model is joined to its nearest of the family if it is near enough, as"
+            " chosen on other lineages; truth: uncontradicted claims and proven edges. Direction:"
+            " of the two ends of a true edge, the one with the larger weights is the child."
+        ),
+        figure=score_figure(edges),
+        tables=tuple(
+            cross_table(part, down="features", across="metric", caption=caption)
+            for part, caption in ((edges, "Edges"), (direction, "Direction"))
+            if len(part)
+        ),
+    )
+
+
+def _drift_blocks(mine: pl.DataFrame) -> Iterator[Block]:
+    """Yield how representations take altered copies."""
+    rows = mine.filter(
+        (pl.col("evaluation") == "robustness")
+        & pl.col("value").is_not_null()
+        & ~pl.col("metric").str.ends_with(DIFFERENCE_SUFFIX)
+    )
+    if rows.is_empty():
+        return
+    captions = {
+        COPIES: "Drift: 0 is untouched, 1 is as far as the nearest stranger (median)",
+        ORIGINAL: "Share of altered copies whose nearest model is the original",
+        PARENT: "Share of altered fine-tunes whose nearest known parent is theirs",
+    }
+    parts = ((rows.filter(pl.col("target") == target), text) for target, text in captions.items())
+    yield Block(
+        heading="Copies that are still the same model",
+        note=(
+            "A permutation of hidden units leaves the function as it is, a change of dtype nearly"
+            " so. L2 after alignment matches the units of every candidate first."
+        ),
+        tables=tuple(
+            cross_table(part, down="slice", across="features", caption=caption)
+            for part, caption in parts
+            if len(part)
+        ),
     )
 
 

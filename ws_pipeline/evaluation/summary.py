@@ -10,9 +10,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ws_pipeline.evaluation.alterations import PERMUTED
 from ws_pipeline.evaluation.features import (
+    BOOSTED,
     FAMILY,
     HYPER_PARAMETERS,
+    L2,
+    L2_ALIGNED,
     MEAN,
     RANDOM,
     STATISTICS,
@@ -26,6 +30,7 @@ from ws_pipeline.evaluation.labels import (
     target_label,
 )
 from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX, SLICE_ALL, split_pair
+from ws_pipeline.evaluation.robustness import PARENT
 
 YES, NO, UNDECIDED, NOT_MEASURED = "yes", "no", "undecided", "not measured"
 
@@ -33,8 +38,18 @@ YES, NO, UNDECIDED, NOT_MEASURED = "yes", "no", "undecided", "not measured"
 _FEW_MODELS = 30
 
 _ASKED = {
-    ("properties", "r2"): (MEAN, FAMILY, HYPER_PARAMETERS, STATISTICS, UNTRAINED),
+    ("properties", "r2"): (
+        MEAN,
+        FAMILY,
+        HYPER_PARAMETERS,
+        STATISTICS,
+        UNTRAINED,
+        HYPER_PARAMETERS + BOOSTED,
+        STATISTICS + BOOSTED,
+    ),
     ("retrieval", "recall@1"): (RANDOM, STATISTICS, UNTRAINED),
+    ("lineage", "edge_f1"): (UNTRAINED, L2),
+    ("robustness", "recall@1"): (UNTRAINED, L2_ALIGNED),
     ("reconstruction", "relative_error"): (MEAN, UNTRAINED),
 }
 """Comparisons that the summary speaks of: evaluation and metric to the controls that matter."""
@@ -69,7 +84,10 @@ class Finding:
 
 def summarize_findings(results: pl.DataFrame, *, recipe: str) -> list[Finding]:
     """Return the comparisons that matter of one recipe, in the table's order."""
-    rows = results.filter((pl.col("recipe") == recipe) & (pl.col("slice") == SLICE_ALL))
+    permuted = (pl.col("slice") == PERMUTED) & (pl.col("target") == PARENT)
+    rows = results.filter(
+        (pl.col("recipe") == recipe) & ((pl.col("slice") == SLICE_ALL) | permuted)
+    )
     scores = {
         (row["evaluation"], row["target"], row["metric"], row["features"]): row
         for row in rows.iter_rows(named=True)
@@ -80,6 +98,8 @@ def summarize_findings(results: pl.DataFrame, *, recipe: str) -> list[Finding]:
         subject, control = split_pair(features)
         if name == metric or control not in _ASKED.get((evaluation, metric), ()):
             continue
+        if subject.partition("@")[2] != control.partition("@")[2]:
+            continue  # trees meet trees, ridge meets ridge; the tables have the rest
         own = scores.get((evaluation, target, metric, subject), {})
         findings.append(
             Finding(
@@ -181,6 +201,10 @@ def _task(evaluation: str, target: str) -> str:
     """Return what was to be done."""
     if evaluation == "properties":
         return f"predicting {target_label(target)}"
+    if evaluation == "robustness":
+        return "finding the parent of a permuted fine-tune"
+    if evaluation == "lineage":
+        return "joining fine-tunes with their parents"
     if evaluation == "retrieval":
         return f"finding {target_label(target)}"
     return "reconstructing held-out weights"

@@ -13,6 +13,7 @@ from ws_pipeline.evaluation.labels import (
     format_interval,
     format_number,
     metric_label,
+    slice_label,
     target_label,
 )
 from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX, SLICE_ALL
@@ -141,7 +142,7 @@ def _label(column: str, name: str) -> str:
     """Return the label of a name in a column of the result table."""
     labels = {"features": feature_label, "target": target_label, "metric": metric_label}
     if column == "slice":
-        return name.partition(":")[2] or "all"
+        return slice_label(name)
     return labels[column](name) if column in labels else name
 
 

@@ -15,6 +15,7 @@ from ws_pipeline.evaluation.features import (
     RANDOM,
     STATISTICS,
     UNTRAINED,
+    is_plain,
 )
 from ws_pipeline.evaluation.labels import (
     LOWER_IS_BETTER,
@@ -50,7 +51,7 @@ def render_results_table(results: pl.DataFrame, *, recipe: str | None = None) ->
         & pl.col("metric").is_in(_METRICS)
     )
     found = rows["features"].unique(maintain_order=True).to_list()
-    learned = [name for name in found if name not in CONTROLS and "+" not in name]
+    learned = [name for name in found if name not in CONTROLS and is_plain(name)]
     columns = (*learned, *_SHOWN_CONTROLS, _FLOOR)
     title = Text(f"Held-out models, recipe {recipe}")
     table = RichTable(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ws_pipeline.evaluation.features import (
+    BOOSTED,
     FAMILY,
     HYPER_PARAMETERS,
+    L2,
+    L2_ALIGNED,
     MEAN,
     RANDOM,
     STATISTICS,
@@ -17,9 +20,10 @@ from ws_pipeline.evaluation.summary import Finding
 _COLUMNS = (
     ("mean or chance", (MEAN, RANDOM)),
     ("family's name", (FAMILY,)),
-    ("hyper-parameters", (HYPER_PARAMETERS,)),
+    ("hyper-parameters", (HYPER_PARAMETERS, HYPER_PARAMETERS + BOOSTED)),
     ("untrained", (UNTRAINED,)),
-    ("s(W)", (STATISTICS,)),
+    ("s(W)", (STATISTICS, STATISTICS + BOOSTED)),
+    ("distance of weights", (L2, L2_ALIGNED)),
 )
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ws_pipeline.evaluation.features import COSINE, L2, SINGULAR_VALUES
 from ws_pipeline.evaluation.model_weights import LayerMatrix, ReadLayers
 
 FloatArray = NDArray[np.float64]
 
-L2, COSINE, SINGULAR_VALUES = "l2", "cosine", "singular_values"
 WEIGHT_DISTANCES = (L2, COSINE, SINGULAR_VALUES)
 
 MIN_SHARED = 0.5

@@ -21,8 +21,8 @@ from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.tokens.windows import ModelTokens
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import numpy_dtype, widen
-from ws_pipeline.weights.layers import plan_checkpoint
 from ws_pipeline.weights.matrix import join_matrix, split_matrix
+from ws_pipeline.weights.packing import plan_checkpoint
 from ws_pipeline.weights.plan import Layer, LayerPlan, Treatment
 
 Weights = Mapping[str, npt.NDArray[Any]]

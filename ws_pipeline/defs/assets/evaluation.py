@@ -1,5 +1,6 @@
 """What a representation is good for, by recipe, and all recipes side by side."""
 
+import dataclasses
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.io_managers import load_all_partitions, table_key
 from ws_pipeline.defs.partitions import recipes
-from ws_pipeline.defs.resources import HomeResource, StoreResource
+from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
 from ws_pipeline.defs.runs import load_backbones
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.hub.lineage import lineage_edges
@@ -104,6 +105,7 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
 ) -> dg.MaterializeResult[Any]:
     """Relatives of held-out models: nearest neighbours, lineage edges, drift of altered copies."""
     from ws_pipeline.evaluation.altered_copies import CopyMaker
+    from ws_pipeline.evaluation.end_sketches import end_features
     from ws_pipeline.evaluation.features import embedding_features
     from ws_pipeline.evaluation.lineage_recovery import evaluate_lineage
     from ws_pipeline.evaluation.model_weights import layer_reader
@@ -120,7 +122,11 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     vectors = representations(embeddings.collect())
     read = layer_reader(opened)
     spectra = spectral_features(corpus, read)
-    tables = (spectra, *(embedding_features(name, corpus, vectors[name]) for name in vectors))
+    tables = (
+        spectra,
+        end_features(corpus, read),
+        *(embedding_features(name, corpus, vectors[name]) for name in vectors),
+    )
     parents = relation_masks(corpus, edges)["parent"]
     maker = CopyMaker(
         store=opened,
@@ -243,9 +249,12 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     reconstruction: pl.LazyFrame,
     home: HomeResource,
     store: StoreResource,
+    mlflow: MlflowResource,
 ) -> dg.MaterializeResult[Any]:
     """All recipes side by side, and the report: one HTML file with plots."""
     from ws_pipeline.defs.report import gather_report
+    from ws_pipeline.evaluation.atlas import ATLAS_NAME, write_atlas
+    from ws_pipeline.evaluation.publication import publish_report
     from ws_pipeline.evaluation.report import write_report
 
     step = Step.begin(context)
@@ -255,12 +264,19 @@ def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         frames.append(load_all_partitions(opened.tables, GENERATION))
     results = pl.concat([frame.collect() for frame in frames])
     path = home.folder / "report" / "report.html"
-    write_report(path, gather_report(home.folder, opened, results))
+    gathered = gather_report(home.folder, opened, results)
+    atlas = path.with_name(ATLAS_NAME)
+    shown = write_atlas(atlas, gathered)
+    write_report(path, gathered if shown else dataclasses.replace(gathered, atlas=""))
+    pages = [path, atlas] if shown else [path]
+    run_id = publish_report(mlflow.uri(), mlflow.experiment, results, pages)
     return step.finish(
         results,
         config_digest=config_digest(LEADERBOARD, ""),
         metadata={
+            "mlflow_run_id": run_id,
             "report": dg.MetadataValue.path(str(path)),
+            **({"atlas": dg.MetadataValue.path(str(atlas))} if shown else {}),
             "results": results_table(results),
         },
     )
