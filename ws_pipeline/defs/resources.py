@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from ws_pipeline.defs.worker import end_with_code_server
 from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.connection import connect_remote, find_endpoint
 from ws_pipeline.hub.scan_book import ScanBook
@@ -27,6 +28,13 @@ class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The folder that everything of a run lies under."""
 
     path: str = Field(default="", description="Empty: $WS_HOME, else ./.ws")
+
+    def setup_for_execution(
+        self,
+        context: dg.InitResourceContext,  # noqa: ARG002 - its name is Dagster's
+    ) -> None:
+        """Tie the run's worker to its code server: every asset has this resource below it."""
+        end_with_code_server()
 
     @property
     def folder(self) -> Path:

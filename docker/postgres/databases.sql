@@ -1,0 +1,2 @@
+-- Run once, on an empty volume: MLflow keeps its tables apart from Dagster's, in the same server.
+CREATE DATABASE mlflow;
