@@ -34,7 +34,7 @@ class LocalFolder:
     root: str
 
     def _path(self, key: str) -> Path:
-        return Path(self.root) / check_key(key)
+        return Path(f"{self.root}/{check_key(key)}")
 
     def path(self, key: str) -> Path:
         """Return the file that holds ``key``. Published files are never changed in place."""
@@ -65,18 +65,19 @@ class LocalFolder:
         wanted = {key: data for key, data in objects.items() if not self.exists(key)}
         self.check_space(sum(len(data) for data in wanted.values()))
         folder = Path(self.root) / TEMPORARY_FOLDER
-        stem = f"{os.getpid()}-{uuid.uuid4().hex}"
-        paths = {key: folder / f"{stem}-{index}" for index, key in enumerate(wanted)}
+        stem = f"{folder}/{os.getpid()}-{uuid.uuid4().hex}"
+        paths = {key: Path(f"{stem}-{index}") for index, key in enumerate(wanted)}
         with disk_errors("a group of objects"):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 with FlushRound(folder) as flush_bytes:
-                    for key, data in wanted.items():
-                        paths[key].write_bytes(data)
-                        flush_bytes.add(paths[key])
+                    for key, path in paths.items():
+                        path.write_bytes(wanted[key])
+                        flush_bytes.add(path)
                 with FlushRound(folder) as flush_names:
-                    created = {key for key in wanted if _link(paths[key], self._path(key))}
-                    for parent in {self._path(key).parent for key in created}:
+                    targets = {key: self._path(key) for key in wanted}
+                    created = {key for key in wanted if _link(paths[key], targets[key])}
+                    for parent in {targets[key].parent for key in created}:
                         flush_names.add(parent)
             finally:
                 for path in paths.values():
@@ -94,7 +95,7 @@ class LocalFolder:
 
     def exists(self, key: str) -> bool:
         """See :class:`~.objects.ObjectFolder`."""
-        return self._path(key).is_file()
+        return os.path.isfile(f"{self.root}/{check_key(key)}")  # noqa: PTH113 - three times as fast
 
     def num_bytes(self, key: str) -> int:
         """See :class:`~.objects.ObjectFolder`."""

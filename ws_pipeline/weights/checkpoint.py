@@ -9,6 +9,7 @@ index are the only other files that are looked at.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -223,13 +224,20 @@ def _open_file(name: str, path: Path, limits: HeaderLimits) -> CheckpointFile:
                 raw += file.read(header_bytes - LENGTH_BYTES)
         content = raw if len(raw) == file_bytes else None
         raw = raw[:header_bytes]
-        header = parse_header(raw, file_bytes=file_bytes, limits=limits)
+        parse = _parse_once if is_small else parse_header
+        header = parse(raw, file_bytes=file_bytes, limits=limits)
     except FileNotFoundError as error:
         raise MissingInputError(f"The file {name} of the model is missing.") from error
     except HeaderError as error:
         raise HeaderError(f"{name}: {error}", reason=error.reason) from error
     text = raw[LENGTH_BYTES:header_bytes].decode("utf-8")
     return CheckpointFile(name=name, path=path, header=header, header_text=text, content=content)
+
+
+@lru_cache(maxsize=64)
+def _parse_once(raw: bytes, *, file_bytes: int, limits: HeaderLimits) -> Header:
+    """Parse a header that may come again: the models of a population often share theirs."""
+    return parse_header(raw, file_bytes=file_bytes, limits=limits)
 
 
 def _merge_tensors(files: Sequence[CheckpointFile]) -> dict[str, TensorInfo]:
