@@ -6,7 +6,8 @@
 Ours: the training loop's step (views, forward, loss, backward, clipping, fused AdamW) in the best
 precision of the device. Theirs: `nn.TransformerEncoder` of the same shape, twice, between the same
 linear ends, in fp32, with the same loss and torch's AdamW. `matmul` is the rate of a large product
-in our precision, which utilisation is measured against. On a CPU a case runs in a process of its
+in our precision, which utilisation is measured against, and the roofline what ratio it allows at
+best. On a CPU a case runs in a process of its
 own, so that peaks of memory do not mix, and tokens are counted per CPU-second: other processes on
 the machine then cost little. `--layers` cuts both to a depth that a machine can bear; the ratio
 depends on it little, since blocks are alike.
@@ -258,8 +259,20 @@ def render(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
         *(f"| {' | '.join(row)} |" for row in cells),
         "",
         f"ours / torch fp32: {speed:.2f}x tokens, {memory:.2f}x peak memory",
+        show_roofline(rows),
     ]
     return "\n".join(lines)
+
+
+def show_roofline(rows: list[dict[str, Any]]) -> str:
+    """Say what ratio this machine allows: a step that is matrix products alone, at their rate."""
+    theirs, ours = rows[0], rows[-1]
+    products = ours["matmul_gflops"] / theirs["matmul_gflops"]
+    ceiling = ours["matmul_gflops"] / theirs["gflops"]
+    return (
+        f"roofline: {ours['precision']} products are {products:.2f}x as fast as fp32 ones here, so "
+        f"that at 100 % utilisation ours would be {ceiling:.2f}x"
+    )
 
 
 def main() -> None:

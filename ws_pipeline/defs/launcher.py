@@ -123,7 +123,10 @@ def _failure(module: str, code: int, messages: Sequence[Any]) -> dg.Failure:
     """Say what the process said: accelerate turns every code into 1."""
     said = [m for m in messages if isinstance(m, dict) and m.get("event") == "error"]
     last = said[-1] if said else {}
-    text = last.get("message") or "it reported nothing; its log has the traceback"
+    text = last.get("message") or (
+        "it reported nothing, so that it was killed, perhaps for want of memory, or its log has "
+        "the traceback; the same command goes on where it stopped"
+    )
     return dg.Failure(
         description=f"{module} ended with exit code {code}: {text}",
         metadata={"exit_code": code, "reason": str(last.get("reason", "internal"))},

@@ -38,3 +38,4 @@ def test_the_training_script_puts_ours_beside_torchs_own_encoder():
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
     assert [row[0] for row in rows] == ["| torch fp32", "| ours fp32", "| ours best"]
     assert "ours / torch fp32:" in text
+    assert "roofline: " in text

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ws_pipeline.backbone.config import ViewConfig
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.errors import ConfigError, MissingInputError
 from ws_pipeline.tokens.layout import TokenLayout
@@ -54,6 +55,9 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path):
         replace(job, num_processes=3)
     with pytest.raises(ConfigError, match="projection_size must be positive"):
         replace(job, backbone=replace(job.backbone, projection_size=0))
+    mixed = replace(job, views=ViewConfig(mixtures=0.5))
+    with pytest.raises(ConfigError, match=r"even number of windows .* got 4 for 4"):
+        replace(mixed, num_processes=4)
 
 
 def test_a_missing_job_file_is_said_so(tmp_path: Path):
