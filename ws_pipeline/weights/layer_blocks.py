@@ -31,26 +31,42 @@ MIN_STRIPE_ROWS = 16
 Part = npt.NDArray[Any]
 
 
+class Buffers:
+    """Memory that the layers of a model use one after another: a fresh page costs a fault."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, npt.NDArray[np.uint8]] = {}
+
+    def take(self, name: str, size: int, dtype: np.dtype[Any]) -> Part:
+        """Return ``size`` numbers; what was taken under the same name before is overwritten."""
+        num_bytes = size * dtype.itemsize
+        memory = self._memory.get(name)
+        if memory is None or memory.size < num_bytes:
+            memory = self._memory[name] = np.empty(num_bytes, np.uint8)
+        return memory[:num_bytes].view(dtype)
+
+
 class LayerBlocks:
     """The parts of one layer.
 
     Args:
         checkpoint: The model.
         layer: A tokenised layer.
+        buffers: Which this layer uses from now on.
 
     Attributes:
         bias: In the layer's dtype; None without one.
     """
 
-    def __init__(self, checkpoint: Checkpoint, layer: Layer) -> None:
+    def __init__(self, checkpoint: Checkpoint, layer: Layer, buffers: Buffers) -> None:
         self._checkpoint = checkpoint
+        self._buffers = buffers
         self._layer = layer
         self._dtype = numpy_dtype(layer.dtype)
         # numpy moves bfloat16 and the 8-bit floats one by one, integers of their size do not.
         self._bits = np.dtype(f"u{self._dtype.itemsize}")
         self._geometry = output_geometry(layer)
         self.bias = checkpoint.read_flat(layer.bias_name) if layer.bias_name else None
-        self._joined = np.empty((0, layer.matrix_cols), self._bits)
 
     def parts(self) -> Iterator[tuple[int, Part]]:
         """Yield (first row, some rows of the weight as they are stored, contiguous).
@@ -75,9 +91,8 @@ class LayerBlocks:
             return part
         layer, source = self._layer, part.view(self._bits)
         num_rows = source.size // (before * after)
-        if len(self._joined) < num_rows:
-            self._joined = np.empty((num_rows, layer.matrix_cols), self._bits)
-        block = self._joined[:num_rows]
+        flat = self._buffers.take("joined", num_rows * layer.matrix_cols, self._bits)
+        block = flat.reshape(num_rows, layer.matrix_cols)
         turned = block[:, : layer.cols].reshape(num_rows, before, after)
         turned[...] = source.reshape(before, num_rows, after).transpose(1, 0, 2)
         if self.bias is not None:
@@ -88,7 +103,7 @@ class LayerBlocks:
         """Yield rows of a layer that lies in the file as its matrix does, but for the bias."""
         layer, num_bytes = self._layer, self._dtype.itemsize * self._layer.matrix_cols
         step = min(layer.rows, max(1, CHUNK_BYTES // num_bytes))
-        weights = np.empty(step * layer.cols, self._dtype)
+        weights = self._buffers.take("part", step * layer.cols, self._dtype)
         for row in range(0, layer.rows, step):
             part = weights[: min(step, layer.rows - row) * layer.cols]
             self._checkpoint.read_into(layer.name, row * layer.cols, part)
@@ -99,7 +114,7 @@ class LayerBlocks:
         before, rows, after = self._geometry
         rows_that_fit = STRIPE_BYTES // (self._dtype.itemsize * self._layer.cols)
         step = min(rows, max(MIN_STRIPE_ROWS, rows_that_fit))
-        stripe = np.empty(before * step * after, self._bits)
+        stripe = self._buffers.take("part", before * step * after, self._bits)
         row = 0
         for slab in self._slabs(step):
             for start in range(0, slab.shape[1], step):
@@ -114,7 +129,7 @@ class LayerBlocks:
         before, rows, after = self._geometry
         name, row_bytes = self._layer.name, self._dtype.itemsize * self._layer.cols
         width = step * max(1, SLAB_BYTES // (row_bytes * step))
-        memory = np.empty(before * min(width, rows) * after, self._bits)
+        memory = self._buffers.take("slab", before * min(width, rows) * after, self._bits)
         for row in range(0, rows, width):
             run = min(width, rows - row) * after
             slab = memory[: before * run].reshape(before, run)

@@ -19,7 +19,7 @@ from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.distributions import measure_values, open_meter
 from ws_pipeline.weights.dtypes import ELEMENT_TYPES, is_weight_dtype, widen
 from ws_pipeline.weights.header import LENGTH_BYTES, TensorInfo
-from ws_pipeline.weights.layer_blocks import LayerBlocks
+from ws_pipeline.weights.layer_blocks import Buffers, LayerBlocks
 from ws_pipeline.weights.model_plan import plan_model
 from ws_pipeline.weights.plan import Layer, LayerPlan, Treatment, carry_layer
 from ws_pipeline.weights.role_rules import Role
@@ -77,9 +77,10 @@ def plan_checkpoint(
     if not carry_unfit:
         plan.require_unpacked()
     statistics: list[LayerStatistics | None] = []
+    buffers = Buffers()
     for layer in plan.layers:
         try:
-            statistics.append(_pack_layer(checkpoint, layer, None))
+            statistics.append(_pack_layer(checkpoint, layer, buffers))
         except WeightsError as error:
             if not carry_unfit or error.reason not in UNFIT_REASONS:
                 raise
@@ -102,12 +103,13 @@ def write_shard(checkpoint: Checkpoint, plan: LayerPlan, out: Sink) -> Statistic
     entries = plan_entries(checkpoint.tensors, plan.layers)
     out.write(encode_header(entries))
     statistics: dict[int, LayerStatistics | None] = {}
+    buffers = Buffers()
     names = {name: layer for layer in plan.layers for name in tensor_names(layer)}
     for entry in entries:
         if entry.name.startswith(VALUES_PREFIX):
             for layer in plan.tokenised:
                 if layer.dtype == entry.dtype:
-                    statistics[layer.index] = _pack_layer(checkpoint, layer, out)
+                    statistics[layer.index] = _pack_layer(checkpoint, layer, buffers, out)
             continue
         name = entry.name.removeprefix(CARRIED_PREFIX)
         if name == names[name].name:
@@ -172,12 +174,14 @@ def write_array(out: Sink, values: npt.NDArray[Any]) -> None:
     out.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
-def _pack_layer(checkpoint: Checkpoint, layer: Layer, out: Sink | None) -> LayerStatistics | None:
+def _pack_layer(
+    checkpoint: Checkpoint, layer: Layer, buffers: Buffers, out: Sink | None = None
+) -> LayerStatistics | None:
     """Measure a tokenised layer and write it to ``out``, if there is one, part by part."""
     if layer.treatment is not Treatment.TOKENISED:
         _require_fit_buffer(checkpoint, layer)
         return None
-    blocks = LayerBlocks(checkpoint, layer)
+    blocks = LayerBlocks(checkpoint, layer, buffers)
     weights = open_meter(layer.name, TensorValues(checkpoint, layer.name))
     for row, part in blocks.parts():
         weights.add(part)

@@ -98,7 +98,6 @@ class RankCounter:
     def finish(self) -> dict[int, float]:
         """Return {rank: number}, after the last chunk."""
         found: dict[int, float] = {}
-        wanted: dict[int, int] = {}
         is_kept = self._num_members <= min(MAX_MEMBERS, self._values.size // 2)
         members = np.concatenate(self._members) if is_kept else np.empty(0, self._values.dtype)
         for index, bracket in enumerate(self._brackets):
@@ -107,12 +106,11 @@ class RankCounter:
                 through = self._num_through[index]
                 found |= {r: float(bracket.low) + 0.0 for r in self._ranks if below <= r < through}
                 continue
-            first = int(np.count_nonzero(members < bracket.low))
-            last = int(np.count_nonzero(members <= bracket.high))
-            places = {rank: first + rank - below for rank in self._ranks}
-            wanted |= {rank: place for rank, place in places.items() if first <= place < last}
-        ordered = np.partition(members, sorted(set(wanted.values()))) if wanted else members
-        found |= {rank: float(ordered[place]) + 0.0 for rank, place in wanted.items()}
+            inside = members[(members >= bracket.low) & (members <= bracket.high)]
+            places = [rank - below for rank in self._ranks if below <= rank < below + inside.size]
+            if places:
+                inside.partition(places)
+                found |= {below + place: float(inside[place]) + 0.0 for place in places}
         return found | self._find_missing([rank for rank in self._ranks if rank not in found])
 
     def _find_missing(self, ranks: Sequence[int]) -> dict[int, float]:

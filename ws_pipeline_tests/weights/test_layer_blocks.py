@@ -10,7 +10,7 @@ import pytest
 
 from ws_pipeline.weights import layer_blocks, values
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layer_blocks import LayerBlocks
+from ws_pipeline.weights.layer_blocks import Buffers, LayerBlocks
 from ws_pipeline.weights.matrix import join_matrix
 from ws_pipeline.weights.plan import Layer, plan_layers
 from ws_pipeline_tests.weights.safetensors_bytes import write_model
@@ -52,8 +52,9 @@ def test_parts_are_the_weight_once_and_make_its_matrix(
     monkeypatch.setattr(values, "CHUNK_BYTES", max(8, block_bytes))
     checkpoint, layers = open_layers(tmp_path, dtype, bias=bias)
     assert any(layer.transposed for layer in layers)
+    buffers = Buffers()
     for layer in layers:
-        blocks = LayerBlocks(checkpoint, layer)
+        blocks = LayerBlocks(checkpoint, layer, buffers)
         seen, joined = [], []
         for row, part in blocks.parts():
             assert (part.dtype, part.ndim) == (dtype, 1)
