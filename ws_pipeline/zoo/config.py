@@ -51,10 +51,18 @@ TRAINING_FACTORS: Mapping[str, Scalar] = {
     "train_fraction": 1.0,  # share of the training set that the model ever sees
     "dropout": 0.0,  # after every hidden layer of an mlp or cnn
     "initialization": "default",  # of the weights of an mlp, cnn or resnet18
+    "flip": 0.0,  # share of the training images that are mirrored, drawn anew each time
+    "shift": 0,  # most pixels that a training image moves, each way
+    "noise": 0.0,  # standard deviation of normal noise on training images in [0, 1]
 }
 """Every training factor and its default."""
 
-ADDED_LATER = frozenset({"dropout", "initialization", "kernel_sizes", "padding", "pools"})
+ADDED_LATER = frozenset(
+    {
+        *("dropout", "initialization", "kernel_sizes", "padding", "pools"),
+        *("flip", "shift", "noise"),
+    }
+)
 """Factors and sizes that are no part of a model's id at their default: earlier ids still stand."""
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -65,6 +73,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 1.0),
     "train_fraction": (1e-4, 1.0),
     "dropout": (0.0, 0.9),
+    "flip": (0.0, 1.0),
+    "shift": (0, 64),
+    "noise": (0.0, 10.0),
 }
 """Lowest and highest value of the training factors that are numbers."""
 

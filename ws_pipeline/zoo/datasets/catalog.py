@@ -6,6 +6,7 @@ from pathlib import Path
 from ws_pipeline.errors import ConfigError, MissingInputError, Reason
 from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.datasets.digits import IMAGE_SETS, load_digits
+from ws_pipeline.zoo.datasets.hub_images import HUB_NAME, load_hub_images
 from ws_pipeline.zoo.datasets.texts import TEXT_SETS, WINDOW_SETS, load_text, load_windows
 from ws_pipeline.zoo.datasets.user_images import FOLDER_NAME, USER_SETS, load_user_images
 
@@ -17,8 +18,9 @@ def load_dataset(name: str, folder: Path | None = None) -> Dataset:
     """Load a data set by name.
 
     Args:
-        name: One of :data:`SHIPPED_NAMES` or ``USER_SETS``, or ``folder-NAME-SIZE``.
-        folder: Where the user's data sets lie.
+        name: One of :data:`SHIPPED_NAMES` or ``USER_SETS``, ``folder-NAME-SIZE``, or
+            ``hub.OWNER.NAME.SIZE`` for the image data set OWNER/NAME of the Hub.
+        folder: Where the user's data sets lie; what comes from the Hub is kept below it.
 
     Raises:
         ConfigError: When there is none of that name; the message has the closest ones.
@@ -30,6 +32,8 @@ def load_dataset(name: str, folder: Path | None = None) -> Dataset:
         return load_windows(name)
     if name in TEXT_SETS:
         return load_text(name)
+    if HUB_NAME.fullmatch(name):
+        return load_hub_images(name, folder)
     if name in USER_SETS or FOLDER_NAME.fullmatch(name):
         if folder is None:
             raise MissingInputError(
