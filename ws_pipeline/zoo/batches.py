@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ws_pipeline.zoo.augmentation import Augmentation
 from ws_pipeline.zoo.datasets.dataset import Dataset, LabelledDataset, TextDataset
 from ws_pipeline.zoo.datasets.digits import SPLIT_SEED
 from ws_pipeline.zoo.grid import ModelPlan
@@ -75,6 +76,7 @@ class LabelledBatches:
 
     def __init__(self, dataset: LabelledDataset, plans: Sequence[ModelPlan], dtype: torch.dtype):
         self._plans = plans
+        self._is_text = dataset.is_text
         self._inputs = torch.from_numpy(dataset.train_inputs)
         self._labels = _add_label_noise(
             torch.from_numpy(dataset.train_labels), dataset.num_labels, plans
@@ -107,8 +109,11 @@ class LabelledBatches:
             passes = -(-needed // len(subset))
             rounds = [torch.randperm(len(subset), generator=generator) for _ in range(passes)]
             orders.append(subset[torch.cat(rounds)[:needed]])
+        drawn = [make_generator(plan.model_id, f"augment/{epoch}") for plan in self._plans]
+        augmentation = Augmentation(self._plans, drawn, is_text=self._is_text)
         for rows in torch.split(torch.stack(orders), self._batch_size, dim=1):
-            yield Batch(inputs=self._take(rows), labels=self._labels.gather(1, rows))
+            inputs = augmentation.apply(self._take(rows))
+            yield Batch(inputs=inputs, labels=self._labels.gather(1, rows))
 
     def _take(self, rows: Tensor) -> Tensor:
         return scale_inputs(self._inputs[rows], self._dtype)

@@ -63,6 +63,9 @@ TRAINING_FACTORS: Mapping[str, Scalar] = {
     "mixup": 0.0,  # concentration of its share; 0 for none
     "cutmix": 0.0,
     "random_erasing": 0.0,  # share of the training images that lose a rectangle
+    "flip": 0.0,  # share of the training images that are mirrored, drawn anew each time
+    "shift": 0,  # most pixels that a training image moves, each way
+    "noise": 0.0,  # standard deviation of normal noise on training images in [0, 1]
 }
 """Every training factor and its default."""
 
@@ -70,6 +73,7 @@ ADDED_LATER = frozenset(
     {
         *("dropout", "initialization", "kernel_sizes", "padding", "pools"),
         *("head", "objective", "temperature", "mixup", "cutmix", "random_erasing"),
+        *("flip", "shift", "noise"),
     }
 )
 """Factors and sizes that are no part of a model's id at their default: earlier ids still stand."""
@@ -86,6 +90,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "mixup": (0.0, 1e2),
     "cutmix": (0.0, 1e2),
     "random_erasing": (0.0, 1.0),
+    "flip": (0.0, 1.0),
+    "shift": (0, 64),
+    "noise": (0.0, 10.0),
 }
 """Lowest and highest value of the training factors that are numbers."""
 

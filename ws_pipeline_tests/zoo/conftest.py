@@ -1,12 +1,16 @@
 """Zoos that several test files read, trained once."""
 
 from dataclasses import replace
+import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ws_pipeline.zoo.catalog import zoo_config
 from ws_pipeline.zoo.config import FactorGrid, GridConfig, ParentConfig, ZooConfig
+from ws_pipeline.zoo.dataset_repo import write_report
+from ws_pipeline.zoo.diversity import measure_diversity
 from ws_pipeline.zoo.train import train_zoo
 
 TRANSFORMER_SIZES = {"width": 16, "num_layers": 1, "mlp_size": 24}
@@ -48,6 +52,22 @@ def transformers_config() -> ZooConfig:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     train_zoo(zoo_config("tiny"), folder, show_progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tiny_folder: Path) -> pl.DataFrame:
+    return measure_diversity(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def reported_folder(
+    tiny_folder: Path, tiny_table: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny zoo with its report."""
+    folder = tmp_path_factory.mktemp("reported") / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    write_report(folder, zoo_config("tiny"), tiny_table)
     return folder
 
 

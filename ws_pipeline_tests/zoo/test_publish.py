@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import polars as pl
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard, snapshot_download
 
 from ws_pipeline.errors import ConfigError, MissingInputError
+from ws_pipeline.hub.server import serve_in_thread
 from ws_pipeline.zoo.index import read_index
-from ws_pipeline.zoo.publish import publish_zoo
+from ws_pipeline.zoo.publish import publish_report, publish_zoo
 
 
 def test_publishing_copies_every_repo_once(tiny_folder: Path, tmp_path: Path) -> None:
@@ -56,3 +58,31 @@ def test_an_unfinished_zoo_is_refused(tmp_path: Path) -> None:
         MissingInputError, match=r"must hold a trained zoo, it has no index\.parquet"
     ):
         publish_zoo(tmp_path, tmp_path / "hub", "demo-zoo")
+
+
+def test_the_report_becomes_a_data_set_repo_that_is_no_model(
+    reported_folder: Path, tmp_path: Path
+) -> None:
+    hub = tmp_path / "hub"
+    publish_zoo(reported_folder, hub, "lab")
+    assert publish_report(reported_folder, hub, "lab", "tiny")
+    assert not publish_report(reported_folder, hub, "lab", "tiny")
+    names = read_index(reported_folder)["name"].to_list()
+    with serve_in_thread(hub) as url:
+        api = HfApi(endpoint=url)
+        assert {model.id for model in api.list_models()} == {f"lab/{name}" for name in names}
+        assert api.dataset_info("lab/tiny").card_data.pretty_name == "Model zoo tiny"
+        cache = {"endpoint": url, "cache_dir": tmp_path / "cache"}
+        got = Path(snapshot_download("lab/tiny", repo_type="dataset", **cache))
+    assert pl.read_parquet(got / "index.parquet")["owner"].unique().to_list() == ["lab"]
+    assert (got / "figures" / "factors.png").is_file()
+
+
+def test_a_zoo_without_its_report_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="must hold a report"):
+        publish_report(tiny_folder, tmp_path, "lab", "tiny")
+
+
+def test_the_name_of_the_data_sets_folder_is_no_owner(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="owner must be"):
+        publish_zoo(tiny_folder, tmp_path, "datasets")

@@ -22,6 +22,8 @@ from ws_pipeline.hub.server.views import repo_tags
 
 REPO_NAME = re.compile(r"(?!.*(--|\.\.))(?!.*\.git$)\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 """What ``huggingface_hub.utils.validate_repo_id`` lets a client ask for."""
+DATASETS_FOLDER = "datasets"
+"""Holds data-set repos; the Hub too gives no account this name."""
 SORTS: dict[str, Callable[[RepoFolder], str]] = {
     "createdAt": lambda repo: repo.created_at,
     "lastModified": lambda repo: repo.last_modified,
@@ -110,7 +112,9 @@ class HubFolder:
 
     def _folders(self) -> Iterator[tuple[Path, Path]]:
         for owner in sorted(self.folder.iterdir()):
-            if owner.name.startswith(".") or owner.is_symlink() or not owner.is_dir():
+            if owner.name.startswith(".") or owner.name == DATASETS_FOLDER:
+                continue
+            if owner.is_symlink() or not owner.is_dir():
                 continue
             for name in sorted(owner.iterdir()):
                 if not name.name.startswith(".") and name.is_dir():

@@ -11,6 +11,7 @@ Source: https://huggingface.co/docs/hub/api; ``huggingface_hub`` 2.4, ``utils/_h
 error codes by which the client chooses its exceptions.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
@@ -24,7 +25,7 @@ from starlette.routing import Route
 
 from ws_pipeline.errors import ConfigError
 from ws_pipeline.hub.server.files import FileDigest
-from ws_pipeline.hub.server.index import HubFolder, ListQuery, select_page
+from ws_pipeline.hub.server.index import DATASETS_FOLDER, HubFolder, ListQuery, select_page
 from ws_pipeline.hub.server.repo import RepoFolder
 from ws_pipeline.hub.server.views import (
     FIELDS,
@@ -76,11 +77,29 @@ def make_app(folder: Path, *, page_size: int = MAX_PAGE) -> Starlette:
         Route(model + "/tree/{rest:path}", partial(_tree, hub)),
         Route(model + "/paths-info/{revision:path}", partial(_paths_info, hub), methods=["POST"]),
         Route("/api/models/{rest:path}", _no_repo),
+        *_dataset_routes(folder / DATASETS_FOLDER),
         Route("/{owner}/{name}/resolve/{rest:path}", partial(_resolve, hub)),
         Route("/{name}/resolve/{rest:path}", _no_repo),
     ]
     handlers = {HTTPException: _show_error, ConfigError: _show_refusal, OSError: _show_busy}
     return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+
+
+def _dataset_routes(folder: Path) -> list[Route]:
+    """Build the routes of data-set repos: info and files of one, no listing."""
+
+    def answer(request: Request, respond: Callable[[HubFolder, Request], Response]) -> Response:
+        if not folder.is_dir():  # it may come later
+            return _no_repo(request)
+        return respond(HubFolder(folder), request)
+
+    info = "/api/datasets/{owner}/{name}"
+    return [
+        Route(info, partial(answer, respond=_model_info)),
+        Route(info + "/revision/{revision:path}", partial(answer, respond=_model_info)),
+        Route(info + "/tree/{rest:path}", partial(answer, respond=_tree)),
+        Route("/datasets/{owner}/{name}/resolve/{rest:path}", partial(answer, respond=_resolve)),
+    ]
 
 
 def _home(hub: HubFolder, _request: Request) -> Response:

@@ -6,6 +6,7 @@ from pathlib import Path
 from ws_pipeline.errors import ConfigError, MissingInputError, Reason
 from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.datasets.digits import IMAGE_SETS, load_digits
+from ws_pipeline.zoo.datasets.hub_images import HUB_NAME, load_hub_images
 from ws_pipeline.zoo.datasets.texts import TEXT_SETS, WINDOW_SETS, load_text, load_windows
 from ws_pipeline.zoo.datasets.user_images import (
     FOLDER_NAME,
@@ -23,8 +24,9 @@ def load_dataset(name: str, folder: Path | None = None) -> Dataset:
 
     Args:
         name: One of :data:`SHIPPED_NAMES` or ``USER_SETS``, the latter perhaps with ``-low`` for
-            the lower half of the labels, or ``folder-NAME-SIZE``.
-        folder: Where the user's data sets lie.
+            the lower half of the labels; ``folder-NAME-SIZE``; or ``hub.OWNER.NAME.SIZE`` for the
+            image data set OWNER/NAME of the Hub.
+        folder: Where the user's data sets lie; what comes from the Hub is kept below it.
 
     Raises:
         ConfigError: When there is none of that name; the message has the closest ones.
@@ -36,6 +38,8 @@ def load_dataset(name: str, folder: Path | None = None) -> Dataset:
         return load_windows(name)
     if name in TEXT_SETS:
         return load_text(name)
+    if HUB_NAME.fullmatch(name):
+        return load_hub_images(name, folder)
     if name.removesuffix(LOW_SUFFIX) in USER_SETS or FOLDER_NAME.fullmatch(name):
         if folder is None:
             raise MissingInputError(

@@ -8,6 +8,7 @@ version is a pickle and is not read; its binary version holds the same.
 import gzip
 import struct
 from collections.abc import Sequence
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -123,8 +124,6 @@ def read_image_folder(folder: Path, *, size: int, labels: Sequence[str]) -> Imag
             one cropped in the middle. All become RGB.
         labels: Names of the label folders, in the order of their numbers.
     """
-    from PIL import Image, ImageOps
-
     paths = [(index, path) for index, label in enumerate(labels) for path in _files(folder / label)]
     if len(paths) * 3 * size * size > MAX_ARRAY_BYTES or len(paths) > MAX_FOLDER_IMAGES:
         raise ConfigError(
@@ -133,15 +132,32 @@ def read_image_folder(folder: Path, *, size: int, labels: Sequence[str]) -> Imag
         )
     inputs = np.empty((len(paths), 3, size, size), np.uint8)
     for row, (_, path) in zip(inputs, paths, strict=True):
-        try:
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_IMAGE_PIXELS:
-                    raise ConfigError(f"{path} must have at most {MAX_IMAGE_PIXELS} pixels.")
-                square = ImageOps.fit(image.convert("RGB"), (size, size))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ConfigError(f"{path} must be an image that Pillow can read: {error}") from None
-        row[:] = np.asarray(square).transpose(2, 0, 1)
+        row[:] = read_image(path, size=size, name=str(path))
     return Images(inputs, np.array([index for index, _ in paths], np.int64))
+
+
+def read_image(
+    source: Path | BytesIO, *, size: int, name: str, mode: str = "RGB"
+) -> NDArray[np.uint8]:
+    """Read one image as ``(channels, size, size)``, its shorter side scaled, the longer cropped.
+
+    Args:
+        source: A file.
+        size: Height and width.
+        name: What an error calls it.
+        mode: Pillow's name of the colours: RGB, or L for grey.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(source) as image:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
+                raise ConfigError(f"{name} must have at most {MAX_IMAGE_PIXELS} pixels.")
+            square = ImageOps.fit(image.convert(mode), (size, size))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{name} must be an image that Pillow can read: {error}") from None
+    values = np.asarray(square)
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -73,7 +73,7 @@ def load_user_images(name: str, folder: Path) -> LabelledDataset:
     highest = max(train.labels.max(), test.labels.max())
     if highest >= num_labels:
         raise ConfigError(f"{name!r} must have labels below {num_labels}, it has {highest}.")
-    return _split(name, train, test, num_labels)
+    return split_images(name, train, test, num_labels)
 
 
 def _keep_low_labels(dataset: LabelledDataset, name: str) -> LabelledDataset:
@@ -118,7 +118,8 @@ def _read_folder(folder: Path, size: int) -> tuple[Images, Images, int]:
     return train, test, len(labels)
 
 
-def _split(name: str, train: Images, test: Images, num_labels: int) -> LabelledDataset:
+def split_images(name: str, train: Images, test: Images, num_labels: int) -> LabelledDataset:
+    """Draw validation images from the training set by the fixed seed."""
     order = np.random.default_rng(SPLIT_SEED).permutation(len(train.labels))
     num_val = max(1, min(MAX_VAL_IMAGES, len(order) // 10))
     return LabelledDataset(
