@@ -39,8 +39,8 @@ def tiny() -> Recipe:
 def generation() -> Recipe:
     """New weights from small anchors: `tiny` with a latent as large as the token.
 
-    Measured: 92 CPU-seconds of training on the demo's corpus, about a minute for each case of the
-    study. The case of the Fashion-MNIST zoo is left out where that zoo was not trained.
+    Measured: 92 CPU-seconds of training on the demo's corpus, one to two minutes for each case of
+    the study. The case of the Fashion-MNIST zoo is left out where that zoo was not trained.
     """
     cases = (
         GenerationCase(population="cnn-digits", dataset="digits"),
