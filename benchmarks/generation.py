@@ -42,7 +42,9 @@ FASHION = ZooConfig(
 )
 
 WIDER = {"channels": (12, 18, 24), "hidden_size": 32}
-SHORT = {"num_candidates": 10, "num_rounds": 2}
+SHORT = GenerationConfig(
+    steps=(0, 10, 50, 100), learning_rates=(3e-3,), num_candidates=10, num_rounds=2
+)
 
 STUDIES: tuple[tuple[GenerationCase, GenerationConfig], ...] = (
     (GenerationCase(population="cnn-digits", dataset="digits"), GenerationConfig()),
@@ -53,17 +55,12 @@ STUDIES: tuple[tuple[GenerationCase, GenerationConfig], ...] = (
     ),
     (
         GenerationCase(population="gpt2-text", dataset="text"),
-        GenerationConfig(
-            steps=(0, 10, 50, 100), learning_rates=(3e-3, 1e-2), batch_size=16, **SHORT
-        ),
+        replace(SHORT, batch_size=16, num_candidates=6),
     ),
-    (
-        GenerationCase(population="cnn-digits", dataset="digits", sizes=WIDER),
-        GenerationConfig(steps=(0, 10, 50, 100, 200), learning_rates=(3e-3,)),
-    ),
+    (GenerationCase(population="cnn-digits", dataset="digits", sizes=WIDER), SHORT),
     (
         GenerationCase(population="vit-digits", dataset="digits", sizes={"num_layers": 3}),
-        GenerationConfig(steps=(0, 10, 50, 100), learning_rates=(3e-3,), **SHORT),
+        replace(SHORT, num_candidates=6),
     ),
 )
 

@@ -23,7 +23,7 @@ from ws_pipeline.zoo.datasets.dataset import Dataset
 from ws_pipeline.zoo.weights import average_weights
 
 SCRATCH = "scratch"
-STATISTICS_INIT = "statistics"
+STATISTICS_INIT = "layer-statistics"
 ANCHOR = "anchor"
 ANCHOR_NOISE = "anchor-noise"
 ENCODE_DECODE = "encode-decode"

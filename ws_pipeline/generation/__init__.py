@@ -1,4 +1,5 @@
 """New weights from latents: density, sampling, detokenising, BatchNorm conditioning.
 
-Belongs here: everything that makes checkpoints that nobody trained. Nothing is built yet.
+Belongs here: everything that makes checkpoints that nobody trained. Does not: what they are worth
+(:mod:`ws_pipeline.evaluation.generation`).
 """

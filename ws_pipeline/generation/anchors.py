@@ -18,7 +18,7 @@ from ws_pipeline.weights.symmetry.permutation import permute_state
 from ws_pipeline.zoo.weights import average_weights
 
 MAX_ROUNDS = 3
-"""Rounds over the anchors; five small CNNs gain 97 % of what ten rounds gain in two."""
+"""Rounds over the anchors: 95 to 100 % of what ten rounds gain on five CNNs or five ViTs."""
 
 MIN_GAIN = 1e-3
 """Relative gain of a round's distance to the mean below which it was the last."""

@@ -1,7 +1,7 @@
 """Zoos that several test files read, trained once."""
 
-from dataclasses import replace
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
