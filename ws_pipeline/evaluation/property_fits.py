@@ -189,6 +189,7 @@ def _ridge(
         val=usable & population.splits["val"],
         lineages=population.lineages.tolist(),
         config=population.config,
+        num_first=table.num_first,
     )
 
 
