@@ -77,12 +77,14 @@ class FeatureTable:
         values: Raw features, ``(models, features)``; NaN where a model lacks one.
         available: Models that have the features at all, ``(models,)``.
         missing_reason: Why the others have not.
+        num_first: Columns of the first of two blocks that a probe weighs apart; 0 for one block.
     """
 
     name: str
     values: NDArray[np.float64]
     available: NDArray[np.bool_]
     missing_reason: Reason | None = None
+    num_first: int = 0
 
 
 def mean_features(num_models: int) -> FeatureTable:
@@ -169,11 +171,15 @@ def layer_vectors(corpus: pl.DataFrame, embeddings: pl.DataFrame) -> list[NDArra
 def join_features(
     first: FeatureTable, second: FeatureTable, *, name: str | None = None
 ) -> FeatureTable:
-    """Return the columns of two tables side by side, named ``first+second`` unless told."""
+    """Return the columns of two tables side by side, named ``first+second``.
+
+    Under a name of their own they are two blocks that a probe weighs apart.
+    """
     return FeatureTable(
         name=name or f"{first.name}+{second.name}",
         values=np.hstack([first.values, second.values]),
         available=first.available & second.available,
+        num_first=0 if name is None else first.values.shape[1],
         missing_reason=second.missing_reason,
     )
 

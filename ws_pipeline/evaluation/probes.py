@@ -23,6 +23,9 @@ BoolArray = NDArray[np.bool_]
 # extrapolation. Ten training standard deviations leave every regular value as it is.
 MAX_Z_SCORE = 10.0
 
+FIRST_SHARES = (0.0, 0.1, 0.3, 1.0)
+"""Spread of the first block over that of the second; the least of equals is taken."""
+
 _MIN_STD = 1e-12
 _MAX_FOLDS = 5
 
@@ -52,8 +55,12 @@ def fit_probe(
     val: BoolArray,
     lineages: Sequence[str],
     config: EvaluationConfig,
+    num_first: int = 0,
 ) -> Probe:
     """Fit a ridge probe on training models and predict every model.
+
+    Of two blocks of features each gets its own penalty, as in banded ridge: hundreds of columns
+    that say little would otherwise drown a few that say much (docs/experiments.md).
 
     Args:
         values: Raw features, ``(models, features)``, NaN where missing.
@@ -62,11 +69,35 @@ def fit_probe(
         val: Models to choose lambda on.
         lineages: Lineage of each model: folds never cut one.
         config: Lambdas and minimum counts.
+        num_first: Columns of the first of two blocks; 0 for one block.
+
+    Source: banded ridge regression, Nunez-Elizalde et al., NeuroImage 197 (2019).
     """
-    design = standardize(values, train)
+    second = standardize(values[:, num_first:], train)
+    if num_first == 0:
+        return _fit_design(second, truth, train, val, lineages, config)[0]
+    first = standardize(values[:, :num_first], train)
+    equal = (max(second.shape[1], 1) / max(first.shape[1], 1)) ** 0.5
+    fits = [
+        _fit_design(np.hstack([share * equal * first, second]), truth, train, val, lineages, config)
+        for share in FIRST_SHARES
+    ]
+    return min(fits, key=lambda fit: fit[1])[0]
+
+
+def _fit_design(  # noqa: PLR0917 - what fit_probe was given, with the design in place of values
+    design: FloatArray,
+    truth: FloatArray,
+    train: BoolArray,
+    val: BoolArray,
+    lineages: Sequence[str],
+    config: EvaluationConfig,
+) -> tuple[Probe, float]:
+    """Return the probe of the best lambda, and the error by which it was chosen."""
     if design.shape[1] == 0:
         mean = np.full(len(truth), truth[train].mean())
-        return Probe(prediction=mean, regularization=0.0, num_features=0, chosen_on="val")
+        probe = Probe(prediction=mean, regularization=0.0, num_features=0, chosen_on="val")
+        return probe, float("inf")
     lambdas = np.asarray(config.lambdas)
     paths = ridge_path(design[train], truth[train], design, lambdas)
     if int(val.sum()) >= config.min_val_models:
@@ -77,12 +108,13 @@ def fit_probe(
         errors = _fold_errors(design[train], truth[train], codes[train], lambdas)
         chosen_on = "train folds"
     best = len(lambdas) - 1 - int(np.argmin(errors[::-1]))  # of equals, the strongest penalty
-    return Probe(
+    probe = Probe(
         prediction=paths[best],
         regularization=float(lambdas[best]),
         num_features=design.shape[1],
         chosen_on=chosen_on,
     )
+    return probe, float(errors[best])
 
 
 def standardize(values: FloatArray, reference: BoolArray) -> FloatArray:

@@ -21,7 +21,11 @@ from ws_pipeline.evaluation.features import (
     CONTROLS,
     HYPER_PARAMETERS,
     HYPER_PARAMETERS_NO_EPOCH,
+    MEAN,
+    SHAPES,
+    SPECTRA,
     STATISTICS,
+    STATISTICS_SPECTRA,
     FeatureTable,
 )
 from ws_pipeline.evaluation.probes import BoolArray, FloatArray, Probe, fit_probe
@@ -138,14 +142,16 @@ def fit_held_out(
 ) -> Iterator[Fit]:
     """Yield the fit in which every test model's value of a grouping was never seen.
 
-    Nothing where the grouping has one value or too many.
+    Nothing where the grouping has one value or too many, nor for what is itself a factor.
     """
+    if target == EPOCH or target.startswith(FACTOR_PREFIX):
+        return
     groups = population.groups[name]
     usable = pooled.usable & (groups != "")
     values = np.unique(groups[usable & population.splits["test"]])
     if not 2 <= len(np.unique(groups[usable])) <= MAX_GROUPS or not len(values):
         return
-    tables = asked_tables(target, tables)
+    tables = [table for table in asked_tables(target, tables) if _is_held_out(table.name)]
     truth = population.truth[target]
     fit = Fit(
         target=target,
@@ -183,12 +189,19 @@ def _ridge(
         val=usable & population.splits["val"],
         lineages=population.lineages.tolist(),
         config=population.config,
+        num_first=table.num_first,
     )
 
 
 def _is_boosted(name: str) -> bool:
     """Return whether trees read these features too: the strong controls and representations."""
     return name in {HYPER_PARAMETERS, STATISTICS} or (name not in CONTROLS and "+" not in name)
+
+
+def _is_held_out(name: str) -> bool:
+    """Return whether features are asked about values that were never seen: one probe each."""
+    weak = {MEAN, SHAPES, SPECTRA, STATISTICS_SPECTRA}
+    return name not in weak and "+" not in name
 
 
 def _fit_boosted(

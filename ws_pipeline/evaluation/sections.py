@@ -235,16 +235,19 @@ def _drift_blocks(mine: pl.DataFrame) -> Iterator[Block]:
     if rows.is_empty():
         return
     captions = {
-        COPIES: "Drift: 0 is untouched, 1 is as far as the nearest stranger (median)",
-        ORIGINAL: "Share of altered copies whose nearest model is the original",
-        PARENT: "Share of altered fine-tunes whose nearest known parent is theirs",
+        COPIES: "Drift",
+        ORIGINAL: "The original is nearest",
+        PARENT: "The parent is nearest",
     }
     parts = ((rows.filter(pl.col("target") == target), text) for target, text in captions.items())
     yield Block(
         heading="Copies that are still the same model",
         note=(
             "A permutation of hidden units leaves the function as it is, a change of dtype nearly"
-            " so. L2 after alignment matches the units of every candidate first."
+            " so. Drift is the distance from the original, median: 0 is untouched, 1 is as far as"
+            " the nearest stranger. Then the share of copies whose nearest model is the original,"
+            " and of fine-tunes whose nearest known parent is theirs. L2 after alignment matches"
+            " the units of every candidate first."
         ),
         tables=tuple(
             cross_table(part, down="slice", across="features", caption=caption)

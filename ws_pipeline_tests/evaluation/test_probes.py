@@ -75,3 +75,24 @@ def test_without_features_the_probe_is_the_training_mean():
         config=EvaluationConfig(),
     )
     assert probe.prediction.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_a_block_that_says_nothing_does_not_drown_one_that_does():
+    rng = np.random.default_rng(7)
+    noise, signal = rng.normal(size=(200, 400)), rng.normal(size=(200, 4))
+    truth = signal @ np.array([1.0, -1.0, 0.5, 2.0]) + 0.3 * rng.normal(size=200)
+    train, val = np.arange(200) < 100, (np.arange(200) >= 100) & (np.arange(200) < 140)
+    arguments = {
+        "train": train, "val": val, "lineages": [str(row) for row in range(200)],
+        "config": EvaluationConfig(),
+    }  # fmt: skip
+    values = np.hstack([noise, signal])
+    errors = [
+        float(((probe.prediction - truth)[140:] ** 2).mean())
+        for probe in (
+            fit_probe(values, truth, num_first=num_first, **arguments) for num_first in (0, 400)
+        )
+    ]
+    assert errors[1] < 0.3 * errors[0]
+    alone = fit_probe(signal, truth, **arguments)
+    assert errors[1] < 1.5 * float(((alone.prediction - truth)[140:] ** 2).mean())
