@@ -12,6 +12,7 @@ import dagster as dg
 from ws_pipeline.defs import automation
 from ws_pipeline.defs.assets import backbone, corpus, evaluation, hub, tokens, weights, zoo
 from ws_pipeline.defs.checks import TABLE_CHECKS
+from ws_pipeline.defs.executors import IN_PROCESS, find_executor
 from ws_pipeline.defs.freshness import the_hub_was_looked_at_lately
 from ws_pipeline.defs.io_managers import ParquetIOManager
 from ws_pipeline.defs.jobs import ALL_JOBS
@@ -61,8 +62,15 @@ def default_resources(
     }
 
 
-def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The whole code location; `overrides` replace resources by name."""
+def build_defs(
+    overrides: Mapping[str, Any] | None = None, *, executor: str = IN_PROCESS
+) -> dg.Definitions:
+    """The whole code location.
+
+    Args:
+        overrides: Replace resources by name.
+        executor: Where steps run, a name of `defs.executors`.
+    """
     return dg.Definitions(
         assets=automation.apply(ASSETS),
         asset_checks=[
@@ -75,4 +83,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         schedules=[nightly_crawl],
         sensors=[follow_the_hub, watch_freshness, automation.follow_the_data],
         resources={**default_resources(), **(overrides or {})},
+        executor=find_executor(executor),
     )
