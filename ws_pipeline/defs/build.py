@@ -22,6 +22,7 @@ from ws_pipeline.defs.assets import (
     zoo,
 )
 from ws_pipeline.defs.checks import TABLE_CHECKS
+from ws_pipeline.defs.executors import IN_PROCESS, find_executor
 from ws_pipeline.defs.freshness import the_hub_was_looked_at_lately
 from ws_pipeline.defs.generation_checks import GENERATION_CHECKS
 from ws_pipeline.defs.io_managers import ParquetIOManager
@@ -74,8 +75,15 @@ def default_resources(
     }
 
 
-def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The whole code location; `overrides` replace resources by name."""
+def build_defs(
+    overrides: Mapping[str, Any] | None = None, *, executor: str = IN_PROCESS
+) -> dg.Definitions:
+    """The whole code location.
+
+    Args:
+        overrides: Replace resources by name.
+        executor: Where steps run, a name of `defs.executors`.
+    """
     return dg.Definitions(
         assets=automation.apply(ASSETS),
         asset_checks=[
@@ -89,4 +97,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         schedules=[nightly_crawl],
         sensors=[follow_the_hub, watch_freshness, automation.follow_the_data],
         resources={**default_resources(), **(overrides or {})},
+        executor=find_executor(executor),
     )

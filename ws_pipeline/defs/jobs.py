@@ -1,4 +1,7 @@
-"""Named selections of assets, for the launchpad, schedules and sensors. No I/O."""
+"""Named selections of assets, for the launchpad, schedules and sensors. No I/O.
+
+Where their steps run is the deployment's choice (`defs.executors`), not a job's.
+"""
 
 import dagster as dg
 
@@ -11,48 +14,40 @@ from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.assets.zoo import DIVERSITY
 from ws_pipeline.defs.assets.zoo import MODELS as ZOO_MODELS
 
-# Many small steps: in one process a step costs 0.04 to 0.2 s, a process of its own 6 to 12 s.
 crawl_family = dg.define_asset_job(
     "crawl_family",
     selection=dg.AssetSelection.assets(REPOS),
     description="Ask the hub what is new in one family.",
-    executor_def=dg.in_process_executor,
 )
 refresh_family = dg.define_asset_job(
     "refresh_family",
     selection=dg.AssetSelection.assets(HEADERS, SELECTION, FILES, LAYERS, SHARDS),
     description="One family, from its ledger to token shards. Stored verdicts are reused.",
-    executor_def=dg.in_process_executor,
 )
 refresh_corpus = dg.define_asset_job(
     "refresh_corpus",
     selection=dg.AssetSelection.assets(SPLITS),
     description="Split what all families hold now, along lineages.",
-    executor_def=dg.in_process_executor,
 )
 train_backbone = dg.define_asset_job(
     "train_backbone",
     selection=dg.AssetSelection.assets(MODEL),
     description="Train a recipe's backbone on the current corpus.",
-    executor_def=dg.in_process_executor,
 )
 evaluate = dg.define_asset_job(
     "evaluate",
     selection=dg.AssetSelection.assets(EMBEDDINGS, *RESULTS),
     description="Embed the corpus with a recipe's backbone, and all its evaluations.",
-    executor_def=dg.in_process_executor,
 )
 write_leaderboard = dg.define_asset_job(
     "write_leaderboard",
     selection=dg.AssetSelection.assets(LEADERBOARD),
     description="All recipes side by side, and the report.",
-    executor_def=dg.in_process_executor,
 )
 make_zoo = dg.define_asset_job(
     "make_zoo",
     selection=dg.AssetSelection.assets(ZOO_MODELS, DIVERSITY),
     description="Train a zoo, publish it to the embedded hub, measure its diversity.",
-    executor_def=dg.in_process_executor,
 )
 
 ALL_JOBS = [

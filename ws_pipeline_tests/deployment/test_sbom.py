@@ -1,0 +1,28 @@
+"""The bill of materials names what is pinned, and nothing that is not."""
+
+import json
+from pathlib import Path
+
+from cyclonedx.output.json import JsonV1Dot6
+from packaging.utils import canonicalize_name
+
+from ws_pipeline_tests.deployment.sbom import make_bom
+
+PINS = Path(__file__).parents[2] / "constraints.txt"
+
+
+def test_everything_that_is_installed_for_the_project_is_pinned() -> None:
+    lines = [line.split("==") for line in PINS.read_text().splitlines() if "==" in line]
+    pins = {canonicalize_name(name): version for name, version in lines}
+    bom = json.loads(JsonV1Dot6(make_bom()).output_as_string())
+    found = {part["name"]: part["version"].split("+")[0] for part in bom["components"]}
+    assert len(found) > 80
+    assert {"dagster", "torch", "dagster-postgres", "psycopg2-binary"} <= set(found)
+    not_pinned = {name for name in found if name not in pins and not is_pinned_elsewhere(name)}
+    assert not_pinned == set()
+    assert {n: v for n, v in found.items() if n in pins and pins[n].split("+")[0] != v} == {}
+
+
+def is_pinned_elsewhere(name: str) -> bool:
+    """Libraries of the CUDA build of torch, which pins them itself, and what venv brings."""
+    return name.startswith(("nvidia-", "cuda-")) or name in {"triton", "setuptools"}
