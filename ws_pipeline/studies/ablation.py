@@ -28,7 +28,7 @@ BASELINE = "dense banded layer 0"
 LATENT_SIZE = 32
 """Of the grid: half of a token, so that there is something to lose."""
 
-RATES = (32, 48, 64)
+RATES = (32, 48, 56, 64)
 """Sizes of the latent for a token of 64."""
 
 DECIDING_SEEDS = (0, 1, 2)
@@ -95,6 +95,7 @@ def _rates() -> Iterator[Variant]:
                 recipe=changed,
                 factors={"block": "rate", "choice": who, "latent": str(latent_size)},
                 seeds=DECIDING_SEEDS,
+                compared_with=f"latent {latent_size}: papers",
             )
 
 
@@ -106,6 +107,7 @@ def _full_length() -> Iterator[Variant]:
             recipe=changed,
             factors={"block": "default", "choice": who},
             seeds=DECIDING_SEEDS,
+            compared_with="default recipe: papers",
         )
 
 

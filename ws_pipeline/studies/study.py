@@ -57,6 +57,7 @@ class Variant:
         factors: What was varied, name to value; MLflow tags and columns of the table.
         population: What it is trained on.
         seeds: Of initial weights, windows and views; one cell each.
+        compared_with: Name of the variant beside which it stands; empty for the study's baseline.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Variant:
     factors: Mapping[str, str]
     population: Population = EVERYTHING
     seeds: tuple[int, ...] = (0,)
+    compared_with: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,12 +104,13 @@ class Study:
     embed_all: bool = False
 
     def __post_init__(self) -> None:
-        """Check that names are unique and the baseline is one of them."""
+        """Check that names are unique and that who is compared with is one of them."""
         names = [variant.name for variant in self.variants]
-        if len(set(names)) != len(names) or self.baseline not in names:
+        asked = {self.baseline} | {v.compared_with for v in self.variants if v.compared_with}
+        if len(set(names)) != len(names) or not asked <= set(names):
             raise ConfigError(
-                f"Study {self.name}: variants must have names of their own and the baseline "
-                f"{self.baseline!r} must be one of them; they are {', '.join(names)}."
+                f"Study {self.name}: variants must have names of their own and the baselines "
+                f"{', '.join(sorted(asked))} must be among them; they are {', '.join(names)}."
             )
 
     def cells(self) -> Iterator[Cell]:

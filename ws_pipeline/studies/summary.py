@@ -78,8 +78,8 @@ def summarize_study(
     for (target, slice_name, metric), numbers in measured.items():
         # Each variant has been trained on families of its own: these slices hold other models.
         own = slice_name in (TRAINED_ON, NOT_TRAINED_ON)
-        baseline = "" if own else study.baseline
-        for features, name, value, resamples, num_models in _compare(numbers, baseline, metric):
+        bases = {} if own else {v.name: v.compared_with or study.baseline for v in study.variants}
+        for features, name, value, resamples, num_models in _compare(numbers, bases, metric):
             rows.append(
                 context.row(
                     target=target,
@@ -94,15 +94,15 @@ def summarize_study(
 
 
 def _compare(
-    numbers: Mapping[str, Resampled], baseline: str, metric: str
+    numbers: Mapping[str, Resampled], bases: Mapping[str, str], metric: str
 ) -> Iterator[tuple[str, str, float, FloatArray, int]]:
     """Yield (features, metric, value, resamples, models) of each variant, alone and compared."""
-    base = numbers.get(baseline)
     for name, number in numbers.items():
         yield name, metric, number.value, number.resamples, number.num_models
-        if base is None or name == baseline:
+        base = numbers.get(bases.get(name, ""))
+        if base is None or base is number:
             continue
-        pair, num_models = join_pair(name, baseline), number.num_models
+        pair, num_models = join_pair(name, bases[name]), number.num_models
         difference = number.resamples - base.resamples
         yield pair, metric + DIFFERENCE_SUFFIX, number.value - base.value, difference, num_models
         if metric == RELATIVE_ERROR:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -58,7 +60,10 @@ def test_a_cell_trains_its_recipe_with_its_seed() -> None:
 
 def test_a_study_without_its_baseline_is_refused() -> None:
     study = quick_study()
-    with pytest.raises(ConfigError, match="the baseline 'nobody' must be one of them"):
+    with pytest.raises(ConfigError, match="baselines nobody must be among them"):
         Study(name="x", question="?", variants=study.variants, baseline="nobody")
+    lost = (*study.variants, replace(study.variants[0], name="third", compared_with="nobody"))
+    with pytest.raises(ConfigError, match="baselines all, nobody must be among them"):
+        Study(name="x", question="?", variants=lost, baseline="all")
     with pytest.raises(ConfigError, match="names of their own"):
         Study(name="x", question="?", variants=study.variants[:1] * 2, baseline="all")
