@@ -86,10 +86,8 @@ def test_the_splits_of_the_snapshot_are_the_runs_data_sets(job: TrainJob):
     assert json.loads(inputs["corpus-train"].dataset.profile) == {
         "num_rows": 3,
         "num_params": 60,
-        "families": {
-            "cnn": {"num_rows": 1, "num_params": 30},
-            "mlp": {"num_rows": 2, "num_params": 30},
-        },
+        "num_families": 2,
+        "families": "mlp 2, cnn 1",
     }
     columns = json.loads(inputs["corpus-train"].dataset.schema)["mlflow_colspec"]
     assert {each["name"]: each["type"] for each in columns} == {
@@ -106,6 +104,24 @@ def test_a_data_set_leads_back_to_its_rows(tmp_path: Path):
     source = SnapshotSource.from_json(val.dataset.source)
     assert source.load().equals(store.snapshots.scan(snapshot).collect().filter(split="val"))
     assert train.dataset.source_type == val.dataset.source_type == "ws_pipeline_snapshot"
+
+
+def test_the_study_opens_as_a_table_of_trainings(job: TrainJob):
+    client, found = read(job, open_run(job).run_id)
+    experiment = found.info.experiment_id
+
+    def kind() -> str:
+        return client.get_experiment(experiment).tags["mlflow.experimentKind"]
+
+    assert kind() == "custom_model_development"
+    for guessed, kept in (
+        ("genai_development_inferred", "custom_model_development"),
+        ("finetuning", "finetuning"),  # somebody's choice
+    ):
+        client.set_experiment_tag(experiment, "mlflow.experimentKind", guessed)
+        open_run(job)
+        assert kind() == kept
+    client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
 
 
 def test_a_retry_continues_the_run_without_duplicate_points(job: TrainJob):
