@@ -34,9 +34,6 @@ MAX_PARAM_LENGTH = 6_000
 SYSTEM_PREFIX = "system/"
 """Of the metrics that MLflow's own monitor logs: CPU, memory, disk, network, GPUs."""
 
-KIND = "mlflow.experimentKind"
-"""The experiment's tag that decides what page MLflow 3.17 shows of it."""
-
 FLUSH_SECONDS = 5.0
 """How old a point may become before it is sent."""
 
@@ -76,7 +73,6 @@ class MlflowRun:
         try:
             client = MlflowClient(tracking_uri=job.mlflow_tracking_uri)
             experiment = _experiment_id(client, job)
-            _name_kind(client, experiment)
             run_id = _existing_run(client, job) or _create_run(client, job, experiment)
             _log_corpus(client, run_id, job, corpus)
             url = _run_url(job, experiment, run_id)
@@ -203,13 +199,6 @@ def _experiment_id(client: Any, job: TrainJob) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
-
-
-def _name_kind(client: Any, experiment: str) -> None:
-    """Have the UI open the study as a table of trainings; without, it shows a page for agents."""
-    stated = client.get_experiment(experiment).tags.get(KIND, "")
-    if not stated or stated.endswith("_inferred"):  # the UI's own guess
-        client.set_experiment_tag(experiment, KIND, "custom_model_development")
 
 
 def _existing_run(client: Any, job: TrainJob) -> str | None:

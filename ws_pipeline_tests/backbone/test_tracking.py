@@ -106,24 +106,6 @@ def test_a_data_set_leads_back_to_its_rows(tmp_path: Path):
     assert train.dataset.source_type == val.dataset.source_type == "ws_pipeline_snapshot"
 
 
-def test_the_study_opens_as_a_table_of_trainings(job: TrainJob):
-    client, found = read(job, open_run(job).run_id)
-    experiment = found.info.experiment_id
-
-    def kind() -> str:
-        return client.get_experiment(experiment).tags["mlflow.experimentKind"]
-
-    assert kind() == "custom_model_development"
-    for guessed, kept in (
-        ("genai_development_inferred", "custom_model_development"),
-        ("finetuning", "finetuning"),  # somebody's choice
-    ):
-        client.set_experiment_tag(experiment, "mlflow.experimentKind", guessed)
-        open_run(job)
-        assert kind() == kept
-    client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
-
-
 def test_a_retry_continues_the_run_without_duplicate_points(job: TrainJob):
     first = open_run(job)
     first.metrics(2, {"train/loss": 0.5})
