@@ -100,15 +100,18 @@ class CorpusDataset(Dataset):
 
     @property
     def profile(self) -> dict[str, Any]:
-        """Counts: models and weights in all, and of each family."""
-        families = self._rows.group_by("family").agg(pl.len(), pl.col("num_params").sum())
+        """Counts of models and weights, and the models of each family, as MLflow's page has room.
+
+        The page cuts a value after 100 characters, so that the largest families come first.
+        """
+        families = (
+            self._rows.group_by("family").len().sort("len", "family", descending=[True, False])
+        )
         return {
             "num_rows": self._rows.height,
             "num_params": int(self._rows["num_params"].sum()),
-            "families": {
-                family: {"num_rows": count, "num_params": params}
-                for family, count, params in families.sort("family").rows()
-            },
+            "num_families": families.height,
+            "families": ", ".join(f"{family} {count}" for family, count in families.rows()),
         }
 
     def to_dict(self) -> dict[str, str]:

@@ -25,6 +25,8 @@ NUM_NEIGHBOURS = 5
 MAX_GB = 20.0
 """Of one model that is fetched; 10 billion parameters in 16 bits."""
 
+UNKNOWN_CORPUS = "; no corpus is embedded by this backbone, ws-pipeline evaluate would do that"
+
 OpenModel = Callable[[], AbstractContextManager[Path]]
 """Gives a model's file or folder for as long as it is needed."""
 
@@ -166,7 +168,7 @@ def show_neighbours(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         near = row.get("neighbours", [])
         text = f"{row['model']}: {len(row['embedding'])} numbers" + (
-            ", nearest in the corpus:" if near else "; no corpus is embedded by this backbone"
+            ", nearest in the corpus:" if near else UNKNOWN_CORPUS
         )
         out().print(text, markup=False)
         if near:

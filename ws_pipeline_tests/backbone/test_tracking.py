@@ -86,10 +86,8 @@ def test_the_splits_of_the_snapshot_are_the_runs_data_sets(job: TrainJob):
     assert json.loads(inputs["corpus-train"].dataset.profile) == {
         "num_rows": 3,
         "num_params": 60,
-        "families": {
-            "cnn": {"num_rows": 1, "num_params": 30},
-            "mlp": {"num_rows": 2, "num_params": 30},
-        },
+        "num_families": 2,
+        "families": "mlp 2, cnn 1",
     }
     columns = json.loads(inputs["corpus-train"].dataset.schema)["mlflow_colspec"]
     assert {each["name"]: each["type"] for each in columns} == {
