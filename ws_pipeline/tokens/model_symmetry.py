@@ -15,7 +15,7 @@ import numpy as np
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.layer_values import ModelValues
 from ws_pipeline.tokens.permuted_values import PermutedValues, permute_layers
-from ws_pipeline.tokens.records import TokenLayer, place_layers
+from ws_pipeline.tokens.records import TokenLayer, derive_token_layers
 from ws_pipeline.weights.checkpoint import CONFIG_NAME, read_config
 from ws_pipeline.weights.plan import Layer
 from ws_pipeline.weights.records import layer_from_record
@@ -51,7 +51,7 @@ def read_model_symmetry(store: Store, manifest: str) -> ModelSymmetry:
     layers = tuple(layer_from_record(record) for record in plan["layers"])
     config = _read_config(store, store.manifests.read(plan["files_manifest"]))
     return ModelSymmetry(
-        token_layers=place_layers(plan["layers"]),
+        token_layers=derive_token_layers(plan["layers"]),
         layers=layers,
         symmetry=find_symmetry(shapes_of_layers(layers), config),
     )
