@@ -34,7 +34,7 @@ from transformers import (
 from transformers.core_model_loading import revert_weight_conversion
 
 from ws_pipeline.tokens.permuted_values import PermutedValues, map_layers
-from ws_pipeline.tokens.records import place_layers
+from ws_pipeline.tokens.records import derive_token_layers
 from ws_pipeline.tokens.shard_format import open_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.model_plan import plan_model
@@ -98,7 +98,7 @@ def read_windows(state: dict[str, np.ndarray], permutation: Any, repeats: int) -
         plan = plan_model(checkpoint)
         with (Path(folder) / "shard").open("wb") as out:
             statistics = write_shard(checkpoint, plan, out)
-        token_layers = place_layers(map(layer_to_record, plan.layers, statistics))
+        token_layers = derive_token_layers(map(layer_to_record, plan.layers, statistics))
         stored = MemoryValues(open_shard(Path(folder) / "shard").read_flat(f"{VALUES_PREFIX}F32"))
     placed = map_layers(token_layers, plan.layers, dtypes=["F32"])
     total = len(stored.raw) // 4 - WINDOW_VALUES

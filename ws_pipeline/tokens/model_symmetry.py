@@ -16,7 +16,7 @@ from ws_pipeline.tokens.drawn_permutation import DrawnPermutation, GroupParts, s
 from ws_pipeline.tokens.layer_table import DTYPES
 from ws_pipeline.tokens.layer_values import ModelValues
 from ws_pipeline.tokens.permuted_values import LayerMap, PermutedValues, map_layers
-from ws_pipeline.tokens.records import TokenLayer, place_layers
+from ws_pipeline.tokens.records import TokenLayer, derive_token_layers
 from ws_pipeline.weights.checkpoint import CONFIG_NAME, read_config
 from ws_pipeline.weights.plan import Layer
 from ws_pipeline.weights.records import layer_from_record
@@ -59,7 +59,7 @@ def read_model_symmetry(store: Store, manifest: str) -> ModelSymmetry:
     config = _read_config(store, store.manifests.read(plan["files_manifest"]))
     shapes = shapes_of_layers(layers)
     symmetry = find_symmetry(shapes, config)
-    token_layers = place_layers(plan["layers"])
+    token_layers = derive_token_layers(plan["layers"])
     return ModelSymmetry(
         token_layers=token_layers,
         layers=layers,

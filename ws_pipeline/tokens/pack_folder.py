@@ -18,7 +18,7 @@ from ws_pipeline.bounded_json import BoundedJsonError, load_json
 from ws_pipeline.errors import IntegrityError, MissingInputError, WeightsError
 from ws_pipeline.storage.objects import HashingWriter, file_sha256
 from ws_pipeline.tokens.manifests import read_sources, read_token_layers
-from ws_pipeline.tokens.records import place_layers, token_layer_to_record
+from ws_pipeline.tokens.records import derive_token_layers, token_layer_to_record
 from ws_pipeline.tokens.shard_format import SHARD_NAME, open_shard, restore_files
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.model_files import SUFFIX
@@ -63,7 +63,7 @@ def pack_path(path: Path, out: Path) -> dict[str, Any]:
         layer_to_record(layer, measured)
         for layer, measured in zip(plan.layers, statistics, strict=True)
     ]
-    token_layers = place_layers(plans)
+    token_layers = derive_token_layers(plans)
     places = {layer.name: layer.offset for layer in token_layers}
     schema = {field.name: field.dtype for field in LAYER_STRUCT.fields} | {"offset": pl.Int64()}
     with _replacing(out / LAYERS_NAME) as partial:

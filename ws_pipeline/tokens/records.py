@@ -1,6 +1,6 @@
 """Tokenised layers as rows: the TOKEN_LAYER struct of tables and manifests. No I/O.
 
-Where a layer lies in its model's shard follows from the plan by arithmetic (:func:`place_layers`).
+Where a layer lies in its shard follows from the plan by arithmetic (:func:`derive_token_layers`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -63,7 +63,7 @@ TOKEN_LAYER_FIELDS: dict[str, pl.DataType] = {
 TOKEN_LAYER_STRUCT = pl.Struct(TOKEN_LAYER_FIELDS)
 
 
-def place_layers(records: Iterable[Mapping[str, Any]]) -> tuple[TokenLayer, ...]:
+def derive_token_layers(records: Iterable[Mapping[str, Any]]) -> tuple[TokenLayer, ...]:
     """Return the tokenised layers of a plan, each with its place in the shard.
 
     Args:

@@ -19,7 +19,7 @@ from ws_pipeline.tokens.manifests import read_sources
 from ws_pipeline.tokens.pack_folder import pack_path, unpack_path
 from ws_pipeline.tokens.records import (
     TOKEN_LAYER_STRUCT,
-    place_layers,
+    derive_token_layers,
     token_layer_to_record,
 )
 from ws_pipeline.tokens.shard_format import open_shard, restore_files
@@ -79,7 +79,7 @@ def unpack_model(store: Store, tokens_manifest: Mapping[str, Any], out: Path) ->
     restore_files(
         open_shard(store.blobs.local_path(tokens_manifest["shard"]["sha256"])),
         [layer_from_record(record) for record in plan["layers"]],
-        place_layers(plan["layers"]),
+        derive_token_layers(plan["layers"]),
         sources,
         paths,
     )
@@ -92,7 +92,7 @@ def _pack_group(store: Store, layers: pl.DataFrame) -> list[dict[str, Any]]:
     manifests: dict[str, dict[str, Any]] = {}
     for row in layers.iter_rows(named=True):
         key = manifest_key(SHARDS_STAGE, row["hub_id"], row["revision"], SHARDS_VERSION)
-        token_layers = place_layers(row["layers"])
+        token_layers = derive_token_layers(row["layers"])
         counts = {
             "num_values": sum(layer.num_values for layer in token_layers),
             "num_params": row["num_params"],

@@ -23,7 +23,7 @@ SLAB_BYTES = 64 * 2**20
 
 STRIPE_BYTES = 2**18
 """How much of a slab is turned at a time: it is copied, measured and turned within the second-level
-cache, which takes 1.0 to 1.6 ns per number on a Zen 4 core; turning whole matrices takes 4."""
+cache, which takes 1.6 ns per number on a Zen 4 core; turning whole matrices takes 4."""
 
 MIN_STRIPE_ROWS = 16
 """One cache line of float32: a narrower stripe would fetch each line several times."""

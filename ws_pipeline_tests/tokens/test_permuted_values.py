@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from ws_pipeline.errors import WeightsError
 from ws_pipeline.tokens.permuted_values import PermutedValues, map_layers
-from ws_pipeline.tokens.records import TokenLayer, place_layers
+from ws_pipeline.tokens.records import TokenLayer, derive_token_layers
 from ws_pipeline.tokens.shard_format import open_shard
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.model_plan import plan_model
@@ -73,7 +73,7 @@ def pack(
     plan, out = plan_model(checkpoint), BytesIO()
     statistics = write_shard(checkpoint, plan, out)
     records = map(layer_to_record, plan.layers, statistics)
-    token_layers = place_layers(records)
+    token_layers = derive_token_layers(records)
     (folder / "shard").write_bytes(out.getvalue())
     return open_shard(folder / "shard"), token_layers, plan.layers
 
