@@ -8,6 +8,7 @@ from ws_pipeline.cli.arguments import HomeOption, add_command, find_home
 from ws_pipeline.cli.console import ConsoleReporter, out, print_table
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.cli.lineage import raise_failures
+from ws_pipeline.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
         group,
         publish,
         "ws-pipeline zoo publish demo --owner lab",
+        "ws-pipeline zoo publish demo --owner lab --endpoint https://huggingface.co",
         "ws-pipeline refresh                         crawls what was published",
     )
     app.add_typer(group, name="zoo", help="Train populations with known generating factors.")
@@ -58,15 +60,28 @@ def publish(
     owner: Annotated[
         str, typer.Option("--owner", help="Whose repos they become. Default: the zoo's.")
     ] = "",
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", help="Push to this hub instead, with $HF_TOKEN.")
+    ] = "",
     home: HomeOption = None,
 ) -> None:
-    """Copy a trained zoo's repos into the embedded hub, HOME/hub; unchanged ones stay."""
+    """Publish a trained zoo: its repos, and its index and report as a data-set repo.
+
+    Into the embedded hub, HOME/hub, or to an account on the hub of --endpoint; what did not change
+    stays, and a push that was stopped goes on where it was.
+    """
     check_zoo(name)
     folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
-    changed = operations.publish_zoo(folder, name=name, owner=owner)
-    out().print(f"{changed} repos changed in {folder / 'hub'}", markup=False)
+    if not endpoint:
+        changed = operations.publish_zoo(folder, name=name, owner=owner)
+        out().print(f"{changed} repos changed in {folder / 'hub'}", markup=False)
+        return
+    if not owner:
+        raise ConfigError("--endpoint needs --owner: the account or organisation to push to.")
+    pushed, there = operations.push_zoo(folder, name=name, endpoint=endpoint, owner=owner)
+    out().print(f"{pushed} repos pushed to {endpoint}, {there} were there", markup=False)
 
 
 def check_zoo(name: str) -> None:

@@ -11,6 +11,7 @@ fails does not stop the others: it is an outcome with state `failed`. Importing 
 no Dagster, so `--help` stays quick.
 """
 
+import os
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -34,8 +35,8 @@ from ws_pipeline.recipes import DEFAULT_RECIPE, recipe
 __all__ = [
     "DemoResult", "EvaluateResult", "RefreshResult", "Reporter", "ScanResult", "SilentReporter",
     "StepOutcome", "TrainResult", "ZooResult",
-    "demo", "evaluate", "find_model", "publish_zoo", "refresh", "report", "scan", "train",
-    "train_zoo", "ui_commands",
+    "demo", "evaluate", "find_model", "publish_zoo", "push_zoo", "refresh", "report", "scan",
+    "train", "train_zoo", "ui_commands",
 ]  # fmt: skip
 
 
@@ -228,7 +229,7 @@ def train_zoo(home: Path, *, name: str, reporter: Reporter | None = None) -> Zoo
 
 
 def publish_zoo(home: Path, *, name: str, owner: str = "") -> int:
-    """Copy a trained zoo's changed repos into `home/hub/<owner>`; how many changed.
+    """Copy a trained zoo's changed repos and report into `home/hub`; how many changed.
 
     Args:
         home: WS_HOME.
@@ -239,17 +240,47 @@ def publish_zoo(home: Path, *, name: str, owner: str = "") -> int:
         MissingInputError: If the zoo was not trained in this home.
     """
     from ws_pipeline.zoo.catalog import zoo_config
+    from ws_pipeline.zoo.publish import publish_report
     from ws_pipeline.zoo.publish import publish_zoo as publish
 
-    config = zoo_config(name)
+    folder = _trained_zoo(home, name)
+    hub = folder.parents[1] / "hub"
+    account = owner or zoo_config(name).owner
+    num_published: int = publish(folder, hub, account)
+    return num_published + publish_report(folder, hub, account, name)
+
+
+def push_zoo(home: Path, *, name: str, endpoint: str, owner: str) -> tuple[int, int]:
+    """Push a trained zoo to an account on another hub, with the token of $HF_TOKEN.
+
+    Returns:
+        How many repos were pushed, and how many were there from an earlier push.
+
+    Raises:
+        MissingInputError: If the zoo was not trained in this home.
+        RefusedError: If the hub does not let it write there.
+    """
+    from ws_pipeline.hub.connection import TOKEN_VARIABLE
+    from ws_pipeline.zoo.push import push_zoo as push
+
+    folder = _trained_zoo(home, name)
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    pushed = push(folder, endpoint=endpoint, owner=owner, zoo=name, token=token)
+    return pushed.num_pushed, pushed.num_there
+
+
+def _trained_zoo(home: Path, name: str) -> Path:
+    """Return the folder of a zoo that is trained in a home."""
+    from ws_pipeline.zoo.catalog import zoo_config
+
+    zoo_config(name)
     folder = home.expanduser().absolute() / "zoos" / name
     if not (folder / "summary.json").is_file():
         raise MissingInputError(
             f"The zoo {name!r} is not trained under {home}: "
             f"run `ws-pipeline zoo train {name}` first."
         )
-    num_published: int = publish(folder, folder.parents[1] / "hub", owner or config.owner)
-    return num_published
+    return folder
 
 
 def demo(

@@ -17,6 +17,8 @@ from ws_pipeline.defs.instance import open_instance
 from ws_pipeline.defs.operations import DemoResult
 from ws_pipeline.recipes import Recipe, catalog
 
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # mlflow 3.17's own query
+
 STAGES = ("hub/headers", "hub/selection", "hub/files", "weights/layers", "tokens/shards")
 
 
@@ -63,7 +65,6 @@ def test_each_odd_repo_ends_with_its_own_reason(first: tuple[Path, DemoResult]) 
     }
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload``")  # mlflow 3.17's own query
 def test_training_is_linked_with_its_mlflow_run_both_ways(
     first: tuple[Path, DemoResult],
 ) -> None:

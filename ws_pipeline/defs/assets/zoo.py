@@ -7,8 +7,8 @@ import polars as pl
 
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import zoos
-from ws_pipeline.defs.resources import HomeResource
-from ws_pipeline.defs.step import Step
+from ws_pipeline.defs.resources import HomeResource, MlflowResource
+from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.zoo.catalog import zoo_config
 
 MODELS = dg.AssetKey(["zoo", "models"])
@@ -50,9 +50,25 @@ def zoo_models(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
             "num_params": summary.num_params,
             "num_published": num_published,
             "families": dg.MetadataValue.json(dict(summary.families)),
+            "accuracies": dg.MetadataValue.md(_tabulate_accuracies(index)),
             "training_seconds": dg.MetadataValue.json(dict(summary.seconds)),
             "folder": dg.MetadataValue.path(str(folder)),
         },
+    )
+
+
+def _tabulate_accuracies(index: pl.DataFrame) -> str:
+    """Accuracies of the final models of each population as a Markdown table."""
+    finals = index.filter("is_final")
+    accuracy = pl.col("accuracy")
+    return markdown_table(
+        finals.group_by("population", maintain_order=True).agg(
+            pl.len().alias("models"),
+            (pl.col("status") == "diverged").sum().alias("diverged"),
+            accuracy.min().round(3).alias("lowest"),
+            accuracy.median().round(3).alias("median"),
+            accuracy.max().round(3).alias("highest"),
+        )
     )
 
 
@@ -61,16 +77,48 @@ def zoo_models(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     partitions_def=zoos,
     deps=[MODELS],
     group_name="zoo",
-    kinds={"numpy", "parquet"},
+    kinds={"numpy", "parquet", "mlflow"},
     owners=["team:zoo"],
-    code_version="1",
+    code_version="2",
 )
 def zoo_diversity(
-    context: dg.AssetExecutionContext, home: HomeResource
+    context: dg.AssetExecutionContext, home: HomeResource, mlflow: MlflowResource
 ) -> dg.MaterializeResult[Any]:
-    """Weight-space and behavioural diversity: distances, accuracy spread, prediction agreement."""
+    """How different a zoo's models are, in weights and behaviour, and which factor explains what.
+
+    The report (figures, card, Parquet files) is published as the zoo's data-set repo and logged as
+    the zoo's run in MLflow.
+    """
+    from ws_pipeline.zoo.dataset_repo import write_report
     from ws_pipeline.zoo.diversity import measure_diversity
+    from ws_pipeline.zoo.diversity_report import tabulate_explained
+    from ws_pipeline.zoo.index import read_index
+    from ws_pipeline.zoo.publish import publish_report
+    from ws_pipeline.zoo.tracking import log_zoo
 
     step = Step.begin(context)
-    frame = measure_diversity(home.folder / "zoos" / step.partition)
-    return step.finish(frame, config_digest=config_digest(DIVERSITY, step.partition))
+    config = zoo_config(step.partition)
+    folder = home.folder / "zoos" / step.partition
+    frame = measure_diversity(folder, data=home.data_folder)
+    report = write_report(folder, config, frame)
+    publish_report(folder, home.folder / "hub", config.owner, config.name)
+    index = read_index(folder)
+    counts = {
+        "num_models": index.filter("is_final").height,
+        "num_repos": index.height,
+        "num_params": int(index["num_params"].sum()),
+    }
+    run_id = log_zoo(config, report, frame, counts, uri=mlflow.uri())
+    explained = tabulate_explained(frame)
+    numbers = pl.selectors.float().round(3)
+    return step.finish(
+        frame,
+        config_digest=config_digest(DIVERSITY, step.partition),
+        metadata={
+            **counts,
+            "explained": dg.MetadataValue.md(markdown_table(explained.with_columns(numbers))),
+            "report": dg.MetadataValue.path(str(report / "README.md")),
+            "data_set_repo": f"datasets/{config.owner}/{config.name}",
+            "mlflow_run_id": run_id,
+        },
+    )
