@@ -37,7 +37,7 @@ test: $(VENV)/.installed-dev ## the tests, without the slow ones
 	$(PYTEST)
 
 test-all: $(VENV)/.installed-dev ## the tests, with the slow ones
-	$(PYTEST) -m 'not network and not ray'
+	$(PYTEST) -m 'not network'
 
 check: $(VENV)/.installed-dev ## style, types, layering
 	$(BIN)/ruff format --check .

@@ -2,9 +2,9 @@
 
 `in_process` is the default: a step costs 0.04 to 0.2 s there and 6 to 12 s in a process of its own
 (two busy cores, mostly imports), and runs of a family are processes of their own anyway. The others
-spread the steps of one run, over processes, a Ray cluster or Kubernetes; what they make is the
-same, byte for byte. Their settings are run config (`execution:` in the launchpad) or the
-environment of their own tools.
+spread the steps of one run, over processes, a Ray cluster or Kubernetes. Processes make the same
+bytes as one (tested); the other two have not been tried on a cluster. Their settings are run config
+(`execution:` in the launchpad) or the environment of their own tools.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,13 +1,9 @@
-"""The same three steps in one process, in several, and on a Ray cluster that loses a node."""
+"""The same three steps in one process and in several; what every executor needs to load."""
 
-import contextlib
 import os
 import shutil
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -22,7 +18,6 @@ from ws_pipeline.defs.instance import execute, open_instance, prepare_instance
 from ws_pipeline.defs.partitions import families
 from ws_pipeline.errors import ConfigError
 from ws_pipeline.storage.store import Store
-from ws_pipeline_tests.defs.processes import wait_for
 from ws_pipeline_tests.defs.small_hub import write_hub
 
 STEPS = [FILES, LAYERS, SHARDS]
@@ -83,7 +78,7 @@ def stored(home: Path) -> dict[str, bytes]:
     return found | dict.fromkeys(folder.keys("blobs"), b"")
 
 
-def run_steps(home: Path, run_config: dict[str, Any] | None = None) -> dg.JobExecutionResult:
+def run_steps(home: Path) -> dg.JobExecutionResult:
     """Run the three steps by the executor that WS_EXECUTOR names."""
     location = ReconstructableRepository.for_module("ws_pipeline.definitions", "defs", TREE)
     os.environ["DAGSTER_HOME"] = str(prepare_instance(home))
@@ -96,7 +91,6 @@ def run_steps(home: Path, run_config: dict[str, Any] | None = None) -> dg.JobExe
             steps,
             instance=instance,
             tags={"dagster/partition": "mlp"},
-            run_config=run_config,
             raise_on_error=False,
         )
 
@@ -119,57 +113,3 @@ def test_processes_make_the_same_bytes(
     assert run_steps(home).success
     assert len(expected) >= 6 * len(STEPS)
     assert stored(home) == expected
-
-
-@contextlib.contextmanager
-def ray_cluster() -> Iterator[tuple[Any, str]]:
-    """A head that runs nothing and two nodes of one core; with the address for jobs."""
-    from ray.cluster_utils import Cluster
-
-    dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": 0}
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1", **dashboard},
-    )
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
-        yield cluster, f"http://{cluster.head_node.webui_url}"
-    finally:
-        cluster.shutdown()
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(900)
-@pytest.mark.filterwarnings("ignore")
-def test_a_ray_cluster_that_loses_a_node_makes_the_same_bytes(
-    home: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ray.job_submission import JobSubmissionClient
-
-    monkeypatch.setenv("WS_EXECUTOR", "ray")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    with ray_cluster() as (cluster, address):
-        config = {"execution": {"config": {"ray": {"address": address, "num_cpus": 1}}}}
-        results: list[dg.JobExecutionResult] = []
-        runner = threading.Thread(target=lambda: results.append(run_steps(home, config)))
-        runner.start()
-        victim = wait_for_node(cluster, JobSubmissionClient(address))
-        cluster.remove_node(victim, allow_graceful=False)
-        runner.join()
-        if not results[0].success:
-            assert run_steps(home, config).success
-    assert stored(home) == expected
-
-
-def wait_for_node(cluster: Any, client: Any) -> Any:
-    """The node that the first job of the run is on."""
-    found: list[Any] = []
-
-    def look() -> bool:
-        places = {job.driver_node_id for job in client.list_jobs()}
-        found[:] = [node for node in cluster.worker_nodes if node.node_id in places]
-        return bool(found)
-
-    wait_for(look, seconds=300)
-    return found[0]
