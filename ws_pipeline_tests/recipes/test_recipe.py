@@ -30,7 +30,9 @@ def test_the_default_is_a_recipe() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_closest_one_and_all_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no recipe 'tyni'.*mean 'tiny'.*tiny, small") as caught:
+    with pytest.raises(
+        ConfigError, match=r"no recipe 'tyni'.*mean 'tiny'.*tiny, generation, small"
+    ) as caught:
         recipe("tyni")
     assert caught.value.reason == Reason.UNKNOWN_NAME
     assert caught.value.exit_code == 2
