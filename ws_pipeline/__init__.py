@@ -1,7 +1,7 @@
 """Weight Space Pipeline: from a model hub to a representation of models.
 
-In Python: ``Backbone``, ``read_layers``, ``tokenize``, ``embed``, ``load_zoo`` (``api``); each is
-imported when it is first asked for, so that importing the package costs nothing.
+In Python: ``Backbone``, ``read_layers``, ``tokenize``, ``embed``, ``generate``, ``load_zoo``
+(``api``); each is imported when it is first asked for, so that importing the package costs nothing.
 
 The packages, high to low; each imports only from those below it:
 
@@ -26,11 +26,12 @@ __version__ = "0.1.0"
 _PLACES = {
     "Backbone": "ws_pipeline.backbone.model",
     "embed": "ws_pipeline.api",
+    "generate": "ws_pipeline.api",
     "load_zoo": "ws_pipeline.api",
     "read_layers": "ws_pipeline.api",
     "tokenize": "ws_pipeline.api",
 }
-__all__ = ["Backbone", "__version__", "embed", "load_zoo", "read_layers", "tokenize"]
+__all__ = ["Backbone", "__version__", "embed", "generate", "load_zoo", "read_layers", "tokenize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ws_pipeline.backbone.loss import Windows
     from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.generation.config import DensityConfig
+    from ws_pipeline.generation.like import GenerationResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +136,43 @@ def embed(
         rows.append({"model": str(path), **record})
     columns = {"model": pl.String(), **EMBEDDING_SCHEMA}
     return pl.DataFrame(rows, schema=columns).select("model", "embedding", "layers")
+
+
+def generate(
+    like: Sequence[str | Path],
+    out: str | Path,
+    *,
+    backbone: "Backbone | str | Path",
+    num_models: int = 1,
+    density: "DensityConfig | None" = None,
+    seed: int = 0,
+) -> "GenerationResult":
+    """Write new checkpoints that load like the given ones.
+
+    Args:
+        like: The anchors: checkpoints of one shape. Their hidden units are aligned.
+        out: Folder that gets ``model-000``, ``model-001``, ...
+        backbone: A :class:`Backbone`, or its folder; that of recipe ``generation`` gives anchors
+            back with their function.
+        num_models: How many.
+        density: What is drawn from; whole-model kernels by default.
+        seed: Of the draws.
+
+    Returns:
+        ``models`` [{folder, nearest_anchor, distance}], ``copied`` tensors that could not be
+        generated, and ``reconstruction_error`` of the anchors.
+
+    Raises:
+        WeightsError: ``conflict`` where the anchors differ in shape.
+    """
+    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.generation.config import DensityConfig
+    from ws_pipeline.generation.like import generate_like
+
+    loaded = backbone if isinstance(backbone, Backbone) else Backbone.from_pretrained(backbone)
+    paths = [Path(path) for path in like]
+    config = density or DensityConfig()
+    return generate_like(loaded, paths, Path(out), config=config, num_models=num_models, seed=seed)
 
 
 def load_zoo(folder: str | Path) -> "pl.DataFrame":

@@ -78,3 +78,16 @@ def test_a_model_that_cannot_be_embedded_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_zoo_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"no index\.parquet"):
         ws.load_zoo(tmp_path)
+
+
+def test_generated_checkpoints_load_like_their_anchors(checkpoint: Path, tmp_path: Path) -> None:
+    config = BackboneConfig(
+        token_size=16, width=24, num_layers=1, num_heads=2, latent_size=16, projection_size=0
+    )
+    backbone = ws.Backbone(config, generator=torch.Generator().manual_seed(0))
+    result = ws.generate([checkpoint], tmp_path / "new", backbone=backbone, num_models=2)
+    assert [made.folder.name for made in result.models] == ["model-000", "model-001"]
+    assert result.copied == ("steps",)
+    for made in result.models:
+        shapes = {layer.name: layer.matrix.shape for layer in ws.read_layers(made.folder)}
+        assert shapes == {"fc1.weight": (5, 8), "fc2.weight": (2, 5)}
