@@ -122,7 +122,7 @@ def _blueprint(
 def vit_digits() -> ZooConfig:
     """250 ViTs of 18,053 to 20,650 parameters, from the digits 0 to 4 to all ten.
 
-    0.12 CPU-seconds per model-epoch on a Zen 4 core; 638 for the zoo on two busy ones, all included.
+    0.12 CPU-seconds per model-epoch on a Zen 4 core; 638 for the zoo on two busy ones.
     """
     return _blueprint(
         "vit-digits",
