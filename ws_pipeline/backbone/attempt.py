@@ -31,11 +31,14 @@ from ws_pipeline.backbone.tracking import MlflowRun
 from ws_pipeline.backbone.views import is_paired
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.mixture import weigh_models
+from ws_pipeline.tokens.mixture import Mixture, weigh_models
 from ws_pipeline.tokens.windows import UnitOrder, WindowDataset
 
 VALIDATION_SEED = 1_000_003
 """Added to the job's seed: validation windows are the same in every evaluation of a run."""
+
+VALIDATION_MIXTURE = Mixture()
+"""Not the training's: runs of different mixtures are compared on the same windows."""
 
 MAX_SUMMARY_VALUES = 50_000_000
 """Weights that the final figures are drawn from, smallest models first; a minute on two cores."""
@@ -154,7 +157,7 @@ class Attempt:
             return []
         windows = WindowDataset(
             self.store,
-            rows,
+            rows.with_columns(weight=weigh_models(rows, VALIDATION_MIXTURE)),
             layout=self.job.layout,
             window_size=config.window_size,
             batch_size=config.batch_size,

@@ -27,7 +27,7 @@ NUM_STEPS = 12
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, pl.DataFrame]:
     store, _, corpus = build_corpus(tmp_path_factory.mktemp("batches"))
-    return store, corpus
+    return store, corpus.with_columns(weight=pl.lit(1.0))
 
 
 @pytest.fixture

@@ -73,7 +73,6 @@ def build_corpus(root: Path, num_models: int = 6) -> tuple[Store, str, pl.DataFr
     corpus = shards.with_columns(
         split=pl.Series([SPLITS[index % len(SPLITS)] for index in range(num_models)]),
         family=pl.Series([f"family-{index % 2}" for index in range(num_models)]),
-        weight=pl.lit(1.0),
     )
     return store, store.snapshots.create(corpus), corpus
 
