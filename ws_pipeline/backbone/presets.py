@@ -42,13 +42,14 @@ def tiny() -> Preset:
     """
     return Preset(
         description="Demo and tests: 0.4 M parameters, one to two minutes on two CPU cores.",
-        layout=TokenLayout(token_size=64),
+        layout=TokenLayout(kind="sliced", token_size=64),
         backbone=BackboneConfig(
+            layout="sliced",
             token_size=64,
             width=128,
             num_layers=1,
             num_heads=2,
-            latent_size=48,
+            latent_size=32,
             projection_size=0,
         ),
         loss=LossConfig(contrastive_weight=0.0),
@@ -66,7 +67,7 @@ def tiny() -> Preset:
 
 
 def generation() -> Preset:
-    """The `tiny` preset with a latent as large as the token: what new weights are decoded from.
+    """`tiny` with dense tokens and a latent as large as one: what new weights are decoded from.
 
     Weights are close to white, so a smaller latent loses function with them (docs/experiments.md).
     Measured: 92 CPU-seconds of training on the demo's corpus.
@@ -74,8 +75,9 @@ def generation() -> Preset:
     preset = tiny()
     return replace(
         preset,
+        layout=replace(preset.layout, kind="dense"),
         description="New weights of small models: 0.4 M parameters, no bottleneck, two minutes.",
-        backbone=replace(preset.backbone, latent_size=64),
+        backbone=replace(preset.backbone, layout="dense", latent_size=64),
     )
 
 

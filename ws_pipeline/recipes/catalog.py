@@ -7,8 +7,9 @@ flag.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -42,7 +43,23 @@ EVALUATIONS: Mapping[str, EvaluationConfig] = MappingProxyType(
 )
 """Of the recipes that are asked more than the default."""
 
-RECIPE_NAMES: tuple[str, ...] = tuple(PRESETS)
+
+def build_recipe(name: str) -> Recipe:
+    """The preset of a name with what it is trained on and asked."""
+    preset = PRESETS[name]()
+    parts: dict[str, Any] = {field.name: getattr(preset, field.name) for field in fields(preset)}
+    return Recipe(
+        name=name,
+        corpus=CORPUS_POLICIES.get(name, CorpusPolicy()),
+        evaluation=EVALUATIONS.get(name, EvaluationConfig()),
+        **parts,
+    )
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
+    {name: partial(build_recipe, name) for name in PRESETS}
+)
+RECIPE_NAMES: tuple[str, ...] = tuple(RECIPES)
 DEFAULT_RECIPE = "tiny"
 """Whose policies the corpus follows, and what is trained, unless a run names another."""
 
@@ -53,18 +70,11 @@ def recipe(name: str) -> Recipe:
     Raises:
         ConfigError: With reason `unknown_name`, the closest name there is, and all names.
     """
-    if name not in PRESETS:
+    if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPE_NAMES, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
             f"There is no recipe {name!r}.{hint} The recipes are {', '.join(RECIPE_NAMES)}.",
             reason=Reason.UNKNOWN_NAME,
         )
-    preset = PRESETS[name]()
-    parts: dict[str, Any] = {field.name: getattr(preset, field.name) for field in fields(preset)}
-    return Recipe(
-        name=name,
-        corpus=CORPUS_POLICIES.get(name, CorpusPolicy()),
-        evaluation=EVALUATIONS.get(name, EvaluationConfig()),
-        **parts,
-    )
+    return RECIPES[name]()

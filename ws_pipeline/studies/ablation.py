@@ -60,12 +60,11 @@ def _grid() -> Iterator[Variant]:
     )
     for layout, positions, normalization, weight in choices:
         changed = with_normalization(base, normalization)
+        changed = with_layout(changed, layout)
         changed = replace(
             changed,
-            layout=replace(changed.layout, kind=layout),
             backbone=replace(
                 changed.backbone,
-                layout=layout,
                 position_code=positions,
                 max_positions=LEARNED_POSITIONS,
             ),
@@ -84,7 +83,8 @@ def _grid() -> Iterator[Variant]:
 
 def _rates() -> Iterator[Variant]:
     for latent_size in RATES:
-        base = _shorten(with_latent(recipe("tiny"), latent_size), num_steps=150)
+        base = with_layout(with_latent(recipe("tiny"), latent_size), "dense")
+        base = _shorten(base, num_steps=150)
         for who, changed in (
             ("ours", base),
             ("papers", papers_choice(base)),
@@ -119,7 +119,7 @@ def papers_choice(base: Recipe) -> Recipe:
     papers' contrastive weight is not among them: the lab's latest code has none.
     Source: arXiv 2510.02096, 2504.10141, as METHOD 2 to 4 state them.
     """
-    base = with_normalization(base, "batch")
+    base = with_layout(with_normalization(base, "batch"), "dense")
     return replace(
         base,
         backbone=replace(base.backbone, position_code="summed", initialization="uniform"),
@@ -130,6 +130,15 @@ def papers_choice(base: Recipe) -> Recipe:
 def replace_start(base: Recipe) -> Recipe:
     """Return a recipe that starts as our orthogonal projection."""
     return replace(base, backbone=replace(base.backbone, initialization="projection"))
+
+
+def with_layout(base: Recipe, kind: Layout) -> Recipe:
+    """Return a recipe that cuts layers otherwise."""
+    return replace(
+        base,
+        layout=replace(base.layout, kind=kind),
+        backbone=replace(base.backbone, layout=kind),
+    )
 
 
 def with_latent(base: Recipe, latent_size: int) -> Recipe:

@@ -143,7 +143,7 @@ def test_a_copy_that_slips_into_another_split_stops_everything_behind_the_corpus
 def test_a_changed_corpus_policy_reruns_the_corpus_alone(
     refreshed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loose = dataclasses.replace(catalog.tiny(), corpus=CorpusPolicy(near_distance=0.5))
+    loose = dataclasses.replace(catalog.recipe("tiny"), corpus=CorpusPolicy(near_distance=0.5))
     monkeypatch.setattr(catalog, "RECIPES", {**catalog.RECIPES, "tiny": lambda: loose})
     result = operations.refresh(refreshed)
     done = {outcome.asset for outcome in result.outcomes if outcome.state == "done"}

@@ -118,7 +118,9 @@ def test_a_repo_that_cannot_go_through_ends_with_its_reason_and_the_rest_goes_on
 def test_a_changed_policy_reruns_selection_and_what_follows(
     refreshed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picky = dataclasses.replace(catalog.tiny(), selection=SelectionPolicy(min_params=10_000_000))
+    picky = dataclasses.replace(
+        catalog.recipe("tiny"), selection=SelectionPolicy(min_params=10_000_000)
+    )
     monkeypatch.setattr(catalog, "RECIPES", {**catalog.RECIPES, "tiny": lambda: picky})
     done = states(operations.refresh(refreshed, families=["mlp"]))
     assert ("hub/headers", "mlp") not in done

@@ -23,7 +23,7 @@ STAGES = ("hub/headers", "hub/selection", "hub/files", "weights/layers", "tokens
 
 
 def quick() -> Recipe:
-    tiny = catalog.tiny()
+    tiny = catalog.recipe("tiny")
     training = dataclasses.replace(
         tiny.training, num_steps=6, batch_size=4, window_size=16, evaluate_every=3, log_every=1
     )

@@ -62,14 +62,14 @@ def test_flat_names_are_dotted_and_values_are_scalars() -> None:
 def test_parts_that_do_not_fit_each_other_are_refused() -> None:
     base = recipe("tiny")
     with pytest.raises(ConfigError, match=r"token_size must equal layout.token_size = 32, got 64"):
-        dataclasses.replace(base, layout=TokenLayout(token_size=32))
-    with pytest.raises(ConfigError, match=r"layout must equal layout.kind = 'sliced'"):
-        dataclasses.replace(base, layout=TokenLayout(kind="sliced"))
+        dataclasses.replace(base, layout=TokenLayout(kind="sliced", token_size=32))
+    with pytest.raises(ConfigError, match=r"layout must equal layout.kind = 'dense'"):
+        dataclasses.replace(base, layout=TokenLayout(kind="dense"))
     with pytest.raises(ConfigError, match=r"contrastive_weight of 0.5 needs a projection head"):
         dataclasses.replace(
             base,
             loss=LossConfig(contrastive_weight=0.5),
-            backbone=BackboneConfig(projection_size=0),
+            backbone=BackboneConfig(layout="sliced", projection_size=0),
         )
 
 
