@@ -62,7 +62,7 @@ def tokenize(store: str, names: tuple[str, ...]) -> float:
     started = time.process_time()
     for name in names:
         files = opened.tables.scan(f"hub/files/{name}").collect()
-        pack_family(opened, files, plan_family(opened, files))
+        pack_family(opened, plan_family(opened, files))
     return time.process_time() - started
 
 

@@ -239,4 +239,4 @@ def test_the_containers_instance_has_the_limits_of_a_homes() -> None:
     assert containers["run_monitoring"].items() >= home["run_monitoring"].items()
     migrate = yaml.safe_load((folder / "compose.yaml").read_text())["services"]["migrate"]
     for name, limit in POOL_LIMITS.items():
-        assert f"dagster instance concurrency set {name} {limit}" in migrate["command"]
+        assert f"dagster instance concurrency set {name} {limit}" in " ".join(migrate["command"])

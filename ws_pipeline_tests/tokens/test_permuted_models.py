@@ -50,7 +50,7 @@ def rows(
         (root / kind / "config.json").write_text(json.dumps(dict(network.config), default=str))
     build("lstm", root / "lstm")
     files = store_repos(store, {kind: root / kind for kind in (*KINDS, "lstm")})
-    shards = pack_family(store, files, plan_family(store, files))
+    shards = pack_family(store, plan_family(store, files))
     return shards.with_columns(weight=pl.lit(1.0))
 
 
@@ -156,7 +156,7 @@ def test_what_is_known_of_an_architecture_is_kept_once(
     save_file(state, twin / "model.safetensors")
     (twin / "config.json").write_text(json.dumps(dict(networks["mlp"].config), default=str))
     files = store_repos(store, {"twin": twin})
-    shard = pack_family(store, files, plan_family(store, files))
+    shard = pack_family(store, plan_family(store, files))
     manifests = [*rows.filter(repo_id="zoo/mlp")["manifest"], *shard["manifest"]]
     models = PermutedModels(store, manifests, seed=0)
     assert models._symmetry(0) is models._symmetry(1)
