@@ -23,7 +23,8 @@ def _ray() -> dg.ExecutorDefinition:
         from dagster_ray import ray_executor
     except ImportError as error:
         raise ConfigError(_describe_missing("ray")) from error
-    return ray_executor
+    executor: dg.ExecutorDefinition = ray_executor
+    return executor
 
 
 def _kubernetes() -> dg.ExecutorDefinition:
