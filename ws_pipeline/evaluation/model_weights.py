@@ -5,7 +5,7 @@ The way back, :func:`matrix_tokens`, gives altered matrices to a backbone as a m
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,15 +94,10 @@ def matrix_tokens(
     """
     offsets = np.cumsum([0, *(layer.values.size for layer in layers)])
     records = [
-        TokenLayer(
-            name=old.name,
-            role=old.role,
-            block=old.block,
-            depth=old.depth,
+        replace(
+            old,
             dtype="F32",
             offset=int(offset),
-            rows=old.rows,
-            cols=old.cols,
             scale_exponent=0,
             mean=float(layer.values.mean()),
             std=float(layer.values.std()),

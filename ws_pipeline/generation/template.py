@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ws_pipeline.errors import Reason, WeightsError
 from ws_pipeline.generation.codes import Matrices
 from ws_pipeline.tokens.layout import TokenLayout
-from ws_pipeline.tokens.records import TokenLayer
+from ws_pipeline.tokens.records import join_float32_layers
 from ws_pipeline.tokens.windows import ModelTokens
 from ws_pipeline.weights.checkpoint import Checkpoint
 from ws_pipeline.weights.dtypes import numpy_dtype, widen
@@ -117,23 +117,8 @@ class Template:
     def to_tokens(self, weights: Weights, layout: TokenLayout) -> ModelTokens:
         """Return weights of this shape as a token sequence with their own layer scales."""
         matrices = self.to_matrices(weights)
-        starts = np.cumsum([0, *(matrix.size for matrix in matrices)])
-        layers = [
-            TokenLayer(
-                name=layer.name,
-                role=str(layer.role),
-                block=layer.block,
-                depth=layer.depth,
-                dtype="F32",
-                offset=int(start),
-                rows=layer.rows,
-                cols=layer.matrix_cols,
-                scale_exponent=0,
-                mean=float(matrix.mean()),
-                std=float(matrix.std()),
-            )
-            for layer, matrix, start in zip(self.plan.tokenised, matrices, starts[:-1], strict=True)
-        ]
+        moments = [(float(matrix.mean()), float(matrix.std())) for matrix in matrices]
+        layers = join_float32_layers(self.plan.tokenised, moments)
         flat = np.concatenate([matrix.reshape(-1) for matrix in matrices]).astype(np.float32)
         return ModelTokens(layers, ArrayValues(flat), layout)
 

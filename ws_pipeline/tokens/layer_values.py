@@ -14,7 +14,7 @@ from ws_pipeline.errors import IntegrityError, Reason, WeightsError
 from ws_pipeline.storage.ranges import RangeReader, read_range
 from ws_pipeline.tokens.batch_plan import F64, ITEM_BYTES, Reads
 from ws_pipeline.tokens.layer_table import DTYPES
-from ws_pipeline.tokens.records import TokenLayer
+from ws_pipeline.tokens.records import TokenLayer, join_float32_layers
 from ws_pipeline.tokens.shard_format import SHARD_LIMITS
 from ws_pipeline.tokens.window_batch import WindowBatch
 from ws_pipeline.weights.checkpoint import Checkpoint
@@ -102,23 +102,8 @@ class CheckpointValues:
                 f"{path} holds no floating-point weights.", reason=Reason.NOTHING_TO_TOKENIZE
             )
         values = cls(checkpoint, [layer for layer, _ in tokenised])
-        token_layers = [
-            TokenLayer(
-                name=layer.name,
-                role=str(layer.role),
-                block=layer.block,
-                depth=layer.depth,
-                dtype="F32",
-                offset=int(offset),
-                rows=layer.rows,
-                cols=layer.matrix_cols,
-                scale_exponent=0,
-                mean=measured.mean,
-                std=measured.std,
-            )
-            for (layer, measured), offset in zip(tokenised, values._starts[:-1], strict=True)
-        ]
-        return values, token_layers
+        moments = [(measured.mean, measured.std) for _, measured in tokenised]
+        return values, join_float32_layers(values._layers, moments)
 
     def read_into(self, dtype: int, start: int, out: memoryview) -> None:  # noqa: ARG002 - F32
         """See :class:`ModelValues`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ws_pipeline.weights.plan import Treatment
+from ws_pipeline.weights.plan import Layer, Treatment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +88,37 @@ def derive_token_layers(records: Iterable[Mapping[str, Any]]) -> tuple[TokenLaye
         offsets[dtype] = layer.offset + layer.num_values
         placed.append(layer)
     return tuple(placed)
+
+
+def join_float32_layers(
+    layers: Iterable[Layer], moments: Iterable[tuple[float, float]]
+) -> list[TokenLayer]:
+    """Return tokenised layers that lie in memory one after the other, all in float32.
+
+    Args:
+        layers: The tokenised layers of a plan, in its order.
+        moments: (mean, std) of each.
+    """
+    joined: list[TokenLayer] = []
+    offset = 0
+    for layer, (mean, std) in zip(layers, moments, strict=True):
+        joined.append(
+            TokenLayer(
+                name=layer.name,
+                role=str(layer.role),
+                block=layer.block,
+                depth=layer.depth,
+                dtype="F32",
+                offset=offset,
+                rows=layer.rows,
+                cols=layer.matrix_cols,
+                scale_exponent=0,
+                mean=mean,
+                std=std,
+            )
+        )
+        offset += joined[-1].num_values
+    return joined
 
 
 def token_layer_to_record(layer: TokenLayer) -> dict[str, Any]:
