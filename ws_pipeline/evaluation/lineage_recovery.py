@@ -10,8 +10,9 @@ the origin of llamas: model tree heritage recovery, arXiv 2405.18432, who tell d
 outliers; ours is the norm.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -233,7 +234,7 @@ def _score_direction(
     )
 
 
-def _norm(layers: list[dict[str, float]]) -> float:
+def _norm(layers: Sequence[Mapping[str, Any]]) -> float:
     """Return a model's mean log of the layers' root mean square: no layer outweighs the rest."""
     squares = [layer["mean"] ** 2 + layer["std"] ** 2 for layer in layers]
     logs = [0.5 * np.log(square) for square in squares if square > 0]

@@ -23,7 +23,7 @@ STAGES = ("hub/headers", "hub/selection", "hub/files", "weights/layers", "tokens
 
 
 def quick() -> Recipe:
-    tiny = catalog.recipe("tiny")
+    tiny = catalog.build_recipe("tiny")
     training = dataclasses.replace(
         tiny.training, num_steps=6, batch_size=4, window_size=16, evaluate_every=3, log_every=1
     )
@@ -49,6 +49,8 @@ def test_from_nothing_to_a_report_in_one_call(first: tuple[Path, DemoResult]) ->
         "properties",
         "retrieval",
         "reconstruction",
+        "lineage",
+        "robustness",
     }
     assert result.report.read_text().startswith("<!doctype html>")
     assert result.num_processed > 0
