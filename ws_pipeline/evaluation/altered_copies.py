@@ -74,7 +74,7 @@ class CopyMaker:
     seed: int
 
     def make(self) -> list[AlteredCopies]:
-        """Return the copies of every alteration, with their vectors and nearest parents."""
+        """Return the copies of every alteration that some model has, with vectors and parents."""
         test = (self.corpus["split"] == "test") & (self.corpus["num_values"] <= MAX_PARAMS)
         rows = np.flatnonzero(test.to_numpy())
         rows = rows[:: max(1, -(-len(rows) // MAX_COPIES))]
@@ -93,7 +93,8 @@ class CopyMaker:
                     layers = alter_layers(list(read(records[row])), name, generator)
                 kept.append(row)
                 copies.append(layers)
-            found.append(self._read(name, np.array(kept, dtype=np.int64), copies, records))
+            if kept:  # no held-out model, or none whose units can be permuted
+                found.append(self._read(name, np.array(kept, dtype=np.int64), copies, records))
         return found
 
     def _permute(self, record: Mapping[str, Any], row: int) -> list[LayerMatrix] | None:

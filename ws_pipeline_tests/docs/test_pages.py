@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from ws_pipeline_tests.conftest import CALLERS_VARIABLES
 from ws_pipeline_tests.docs.browser import (
     CHROMIUM,
     DESKTOP,
@@ -33,7 +34,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ws_pipeline.cli "$@"\n')
     script.chmod(0o755)
     paths = os.pathsep.join((str(binaries), os.environ["PATH"]))
-    environment = {**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT)}
+    own = {name: value for name, value in os.environ.items() if name not in CALLERS_VARIABLES}
+    environment = {**own, "PATH": paths, "PYTHONPATH": str(ROOT)}
     for page in PAGES:
         blocks = read_blocks(page)
         shell = "set -eu\n" + "\n".join(b.text for b in blocks if b.language == "bash")

@@ -112,6 +112,7 @@ def test_no_token_and_no_signed_url_is_ever_shown_or_stored(
         with serve_app_in_thread(Starlette(routes=[Mount("/", app=app)])) as endpoint:
             result = operations.refresh(home, endpoint=endpoint, train=train)
 
+    assert [o for o in result.outcomes if o.state == "failed"] == []
     rows = Ledger(store=Store.open(home / "store")).read("mlp")
     reasons = dict(rows.filter(pl.col("reason") != "").select("repo_id", "reason").rows())
     assert reasons == {
