@@ -81,6 +81,7 @@ def _answers(port: int) -> bool:
 def compare_url(mlflow: str, home: Path) -> str:
     """The page of MLflow that compares all trainings of a home."""
     client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
-    (experiment,) = (e.experiment_id for e in client.search_experiments() if e.name != "Default")
-    runs = [run.info.run_id for run in client.search_runs([experiment])]
+    experiment = client.get_experiment_by_name("ws_pipeline").experiment_id
+    trainings = client.search_runs([experiment], filter_string="tags.job_digest != ''")
+    runs = [run.info.run_id for run in trainings]
     return f"{mlflow}/#/compare-runs?runs={json.dumps(runs)}&experiments=[{json.dumps(experiment)}]"
