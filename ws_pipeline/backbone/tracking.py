@@ -20,6 +20,7 @@ from ws_pipeline.backbone.history import MetricPoint
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.backbone.registry import register_model
 from ws_pipeline.errors import TrainingError
+from ws_pipeline.experiments import experiment_id
 
 logger = logging.getLogger(__name__)
 
@@ -179,26 +180,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, json.dumps(value)
         else:
             yield prefix + name, str(value)
-
-
-def experiment_id(client: Any, uri: str, name: str) -> str:
-    """Return the study's experiment, creating it; a database keeps artifacts beside itself."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    location = None
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
-        location = (database.parent / "artifacts").as_uri()
-    try:
-        return str(client.create_experiment(name, artifact_location=location))
-    except MlflowException:  # another run created it in between
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
 
 
 def _existing_run(client: Any, job: TrainJob) -> str | None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from ws_pipeline.backbone.tracking import experiment_id
 from ws_pipeline.errors import TrainingError
 from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX, RESULT_KEY, SLICE_ALL
+from ws_pipeline.experiments import experiment_id
 
 RUN_NAME = "report"
 DIGEST_TAG = "results_digest"

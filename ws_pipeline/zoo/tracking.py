@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from ws_pipeline.errors import TrainingError
+from ws_pipeline.experiments import experiment_id
 from ws_pipeline.zoo.config import ZooConfig
 from ws_pipeline.zoo.diversity_rows import QUANTILES
 
@@ -66,7 +67,7 @@ def _open_run(client: Any, config: ZooConfig, uri: str) -> str:
     """Find the run of the same config, or make one with the config as its parameters."""
     from mlflow.entities import Param, RunTag
 
-    experiment = _find_experiment(client, uri)
+    experiment = experiment_id(client, uri, EXPERIMENT)
     found = client.search_runs([experiment], f"tags.{DIGEST_TAG} = '{config.digest}'")
     if found:
         return str(found[0].info.run_id)
@@ -79,18 +80,6 @@ def _open_run(client: Any, config: ZooConfig, uri: str) -> str:
     tags = [RunTag("zoo", config.name), RunTag(DIGEST_TAG, config.digest)]
     client.log_batch(run_id, params=params, tags=tags)
     return run_id
-
-
-def _find_experiment(client: Any, uri: str) -> str:
-    """Return the zoos' experiment, creating it; a database keeps artifacts beside itself."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    location = None
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
-        location = (database.parent / "artifacts").as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
 def _flatten_table(table: pl.DataFrame) -> Iterator[tuple[str, float]]:
