@@ -1,7 +1,7 @@
 # Everything a newcomer needs: each target sets up what it uses, from nothing but Python 3.11 and a package index.
 PYTHON ?= python3
 VENV ?= .venv
-WS_HOME ?= .ws
+WS_HOME ?=
 WORKERS ?= 2
 BIN := $(VENV)/bin
 export WS_HOME
@@ -28,10 +28,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed ## zoo -> hub -> crawl -> tokens -> backbone -> evaluation -> report, in a few minutes
-	$(BIN)/ws-pipeline --home $(WS_HOME) demo
+	$(BIN)/ws-pipeline demo
 
 ui: $(VENV)/.installed ## Dagster and MLflow on loopback, on what the demo made
-	$(BIN)/ws-pipeline --home $(WS_HOME) ui
+	$(BIN)/ws-pipeline ui
 
 test: $(VENV)/.installed-dev ## the tests, without the slow ones
 	$(PYTEST)
@@ -49,5 +49,5 @@ format: $(VENV)/.installed-dev ## rewrite files in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## remove the environment, caches and WS_HOME
-	rm -rf $(VENV) $(WS_HOME) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove the environment, caches and WS_HOME (else .ws)
+	rm -rf $(VENV) $(or $(WS_HOME),.ws) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

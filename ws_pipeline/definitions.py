@@ -1,6 +1,7 @@
 """Entry point of the Dagster code location.
 
-`WS_EXECUTOR` is read when the location is loaded, as it is what a code location is made of.
+The file of settings (:mod:`ws_pipeline.settings`) is read when the location is loaded, in each of
+its processes, and `WS_EXECUTOR`, as it is what a code location is made of.
 """
 
 import os
@@ -9,9 +10,11 @@ import dagster as dg
 
 from ws_pipeline.defs.build import build_defs
 from ws_pipeline.defs.executors import EXECUTOR_VARIABLE, IN_PROCESS
+from ws_pipeline.settings import apply_file
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Assets, checks, jobs, schedules, sensors and resources of the project."""
+    apply_file()
     return build_defs(executor=os.environ.get(EXECUTOR_VARIABLE) or IN_PROCESS)

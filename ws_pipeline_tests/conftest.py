@@ -26,6 +26,11 @@ settings.load_profile("default")
 
 CALLERS_VARIABLES = (
     "WS_HOME",
+    "WS_STORE",
+    "WS_HUB_ENDPOINT",
+    "WS_RECIPE",
+    "WS_PROCESSES",
+    "WS_EXECUTOR",
     "HF_ENDPOINT",
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
@@ -42,4 +47,5 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Takes away the caller's tokens and homes, and gives every test private ones."""
     for name in CALLERS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WS_CONFIG", os.devnull)  # no file of settings that lies about
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))

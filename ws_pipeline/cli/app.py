@@ -1,8 +1,10 @@
 """The command line's entry point: global options, and every error as one line and an exit code."""
 
+import contextlib
 import errno
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -11,16 +13,18 @@ from typer.exceptions import TyperException
 from ws_pipeline.cli import doctor, hub, lineage, services, study, weights, zoo
 from ws_pipeline.cli.arguments import HomeOption, set_global_home, show_examples, unwrap
 from ws_pipeline.cli.console import print_error
-from ws_pipeline.errors import Reason, WsPipelineError
+from ws_pipeline.errors import Reason, RefusedError, WsPipelineError
+from ws_pipeline.settings import apply_file
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
+COMPLETING = "_WS_PIPELINE_COMPLETE"
+"""Set by a shell that asks for completions."""
 
 app = typer.Typer(
     name="ws-pipeline",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
     epilog=show_examples(
         "ws-pipeline demo                         from nothing to a report",
         "ws-pipeline ui                           Dagster and MLflow on loopback",
@@ -81,7 +85,8 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments[:stop]
     given = [a for i, a in enumerate(arguments) if not (i < stop and a == "--debug")]
     try:
-        code = app(given or ["--help"], prog_name="ws-pipeline", standalone_mode=False)
+        with settings_in_force(given):
+            code = app(given or ["--help"], prog_name="ws-pipeline", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as error:
@@ -89,6 +94,25 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return explain(error)
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def settings_in_force(arguments: Sequence[str]) -> Iterator[None]:
+    """Have the file of settings stand for variables that are not set, for the time of a block.
+
+    A file that is refused stops commands, but neither their help nor a shell's completion.
+    """
+    new: tuple[str, ...] = ()
+    try:
+        new = apply_file()
+    except RefusedError:
+        if arguments and "--help" not in arguments and COMPLETING not in os.environ:
+            raise
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def explain(error: Exception) -> int:

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from ws_pipeline.cli.completion import complete_families, complete_recipes
+from ws_pipeline.settings import HOME_VARIABLE, PROCESSES_VARIABLE, RECIPE_VARIABLE
+
 DEFAULT_HOME = ".ws"
-DEFAULT_RECIPE = "tiny"
 
 
 _GLOBAL_HOME: ContextVar[Path | None] = ContextVar("_GLOBAL_HOME", default=None)
@@ -34,9 +36,27 @@ EndpointOption = Annotated[
 ]
 FamilyOption = Annotated[
     list[str],
-    typer.Option("--family", help="Only this family; may be given several times."),
+    typer.Option(
+        "--family",
+        help="Only this family; may be given several times.",
+        autocompletion=complete_families,
+    ),
 ]
-RecipeOption = Annotated[str, typer.Option("--recipe", help="Name of a recipe.")]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        help="Name of a recipe.",
+        envvar=RECIPE_VARIABLE,
+        autocompletion=complete_recipes,
+    ),
+]
+ProcessesOption = Annotated[
+    int,
+    typer.Option(
+        "--processes", min=1, help="Ranks to launch for a training.", envvar=PROCESSES_VARIABLE
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -45,9 +65,10 @@ def set_global_home(home: Path | None) -> None:
     _GLOBAL_HOME.set(home)
 
 
-def find_home(home: Path | None) -> Path:
+def find_home(home: Path | None, *, options: bool = True) -> Path:
     """Return the home: the command's own option, the global one, $WS_HOME, or ``./.ws``."""
-    stated = home or _GLOBAL_HOME.get() or os.environ.get("WS_HOME") or DEFAULT_HOME
+    option = (home or _GLOBAL_HOME.get()) if options else None
+    stated = option or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME
     return Path(stated).expanduser().absolute()
 
 

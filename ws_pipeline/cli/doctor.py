@@ -3,10 +3,9 @@
 import importlib.metadata
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,9 @@ from ws_pipeline.cli.arguments import (
     find_home,
 )
 from ws_pipeline.cli.console import out, print_json, print_table
+from ws_pipeline.cli.doctor_mlflow import check_mlflow
+from ws_pipeline.cli.doctor_settings import check_settings
+from ws_pipeline.cli.finding import Finding
 from ws_pipeline.cli.home import store_root
 from ws_pipeline.errors import WsPipelineError
 
@@ -33,16 +35,6 @@ ENOUGH_MEMORY_BYTES = 6 * 10**9
 """What the demo may take at most."""
 PROBE = b"ws-pipeline doctor\n"
 INSTALL = "install it: pip install -c constraints.txt -e ."
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One thing that was looked at: ``ok``, ``warn`` or ``fail``, and what to do about it."""
-
-    what: str
-    state: str
-    detail: str
-    remedy: str = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -63,9 +55,10 @@ def doctor(
     ] = False,
     home: HomeOption = None,
 ) -> None:
-    """Look at versions, disk, device, hub, store and MLflow.
+    """Look at settings, versions, disk, device, hub, store and MLflow.
 
-    Exit code 1 if something has to be mended.
+    Each setting comes with where it is from: an option, the environment, ws-pipeline.toml or the
+    default. Exit code 1 if something has to be mended.
     """
     folder = find_home(home)
     findings = list(examine(folder, endpoint, with_device=not quick))
@@ -88,6 +81,7 @@ def doctor(
 
 def examine(home: Path, endpoint: str, *, with_device: bool) -> Iterator[Finding]:
     """Yield what there is to say about this machine and a home."""
+    yield from check_settings(home, endpoint)
     yield check_python()
     yield from check_packages()
     yield check_disk(home)
@@ -228,30 +222,3 @@ def check_store(home: Path) -> Finding:
             remedy="check that disk, or name another one with --home or $WS_STORE",
         )
     return Finding(what="store", state="ok", detail=f"{root} writes and reads")
-
-
-def check_mlflow(home: Path) -> Finding:
-    """The tracking store is whole."""
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    if named:
-        return Finding(what="mlflow", state="ok", detail=f"tracking server {named}")
-    path = home / "mlflow" / "mlflow.db"
-    if not path.is_file():
-        remedy = "the first training makes it"
-        return Finding(what="mlflow", state="ok", detail=f"none at {path} yet", remedy=remedy)
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-    try:
-        (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
-    except sqlite3.Error as error:
-        state, runs = str(error), 0
-    finally:
-        connection.close()
-    if state == "ok":
-        return Finding(what="mlflow", state="ok", detail=f"{runs} runs in {path}")
-    return Finding(
-        what="mlflow",
-        state="fail",
-        detail=f"{path}: {state}",
-        remedy="move that file away; the next training starts a new one",
-    )

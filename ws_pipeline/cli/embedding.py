@@ -10,16 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from ws_pipeline.cli.arguments import (
-    DEFAULT_RECIPE,
     EndpointOption,
     HomeOption,
     JsonOption,
     find_home,
 )
+from ws_pipeline.cli.completion import complete_recipes
 from ws_pipeline.cli.console import out, print_json, print_table
 from ws_pipeline.cli.home import REPO_ID, find_local, store_root
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError, Reason, RefusedError
+from ws_pipeline.settings import default_recipe
 
 NUM_NEIGHBOURS = 5
 MAX_GB = 20.0
@@ -41,7 +42,12 @@ def embed(
     *,
     to: Annotated[Path | None, typer.Option("--out", help="Parquet file to write.")] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Use this recipe's backbone. Default: tiny.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Use this recipe's backbone. Default: $WS_RECIPE, else tiny.",
+            autocompletion=complete_recipes,
+        ),
     ] = None,
     backbone: Annotated[
         Path | None, typer.Option("--backbone", help="Use the backbone in this folder.")
@@ -192,7 +198,7 @@ def find_backbone(home: Path, recipe: str | None, backbone: Path | None) -> Path
                 "and config.json that ws-pipeline train wrote."
             )
         return backbone
-    name = recipe or DEFAULT_RECIPE
+    name = recipe or default_recipe()
     check_recipes([name])
     from ws_pipeline.defs.runs import find_model
 

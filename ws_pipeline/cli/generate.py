@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ws_pipeline.cli.arguments import DEFAULT_RECIPE, HomeOption, JsonOption, find_home
+from ws_pipeline.cli.arguments import HomeOption, JsonOption, find_home
+from ws_pipeline.cli.completion import complete_recipes
 from ws_pipeline.cli.console import err, out, print_json, print_table
 from ws_pipeline.cli.embedding import find_backbone
 from ws_pipeline.cli.home import find_local
@@ -42,7 +43,11 @@ def generate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 0,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Use this recipe's backbone. Default: generation, or tiny."),
+        typer.Option(
+            "--recipe",
+            help="Use this recipe's backbone. Default: generation, else $WS_RECIPE, else tiny.",
+            autocompletion=complete_recipes,
+        ),
     ] = None,
     backbone: Annotated[
         Path | None, typer.Option("--backbone", help="Use the backbone in this folder.")
@@ -131,4 +136,4 @@ def find_generator(home: Path, recipe: str | None, backbone: Path | None) -> Pat
     try:
         return find_model(home, PREFERRED_RECIPE)
     except MissingInputError:
-        return find_backbone(home, DEFAULT_RECIPE, None)
+        return find_backbone(home, None, None)

@@ -13,6 +13,7 @@ from ws_pipeline.cli.arguments import (
     add_command,
     find_home,
 )
+from ws_pipeline.cli.completion import complete_reasons
 from ws_pipeline.cli.console import (
     ConsoleReporter,
     count_values,
@@ -199,7 +200,12 @@ def show_bytes(num_bytes: int | None) -> str:
 
 def ledger(
     family: FamilyOption = [],  # noqa: B006 - typer copies it
-    reason: Annotated[str, typer.Option("--reason", help="Only rows with this reason.")] = "",
+    reason: Annotated[
+        str,
+        typer.Option(
+            "--reason", help="Only rows with this reason.", autocompletion=complete_reasons
+        ),
+    ] = "",
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:

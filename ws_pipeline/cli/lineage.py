@@ -6,18 +6,20 @@ from typing import Annotated
 import typer
 
 from ws_pipeline.cli.arguments import (
-    DEFAULT_RECIPE,
     EndpointOption,
     FamilyOption,
     HomeOption,
+    ProcessesOption,
     RecipeOption,
     add_command,
     find_home,
 )
+from ws_pipeline.cli.completion import complete_recipes
 from ws_pipeline.cli.console import ConsoleReporter, out, print_table, wide
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.defs.outcomes import StepOutcome
 from ws_pipeline.errors import Reason, WsPipelineError
+from ws_pipeline.settings import DEFAULT_RECIPE
 
 PANEL = "Lineage"
 
@@ -87,6 +89,7 @@ def refresh(
     train: Annotated[
         bool, typer.Option("--train", help="Go on to the backbone and the evaluations.")
     ] = False,
+    processes: ProcessesOption = 1,
     home: HomeOption = None,
 ) -> None:
     """Crawl a hub and run what is stale downstream of it, up to tokens."""
@@ -101,6 +104,7 @@ def refresh(
             families=family,
             recipe_name=recipe,
             train=train,
+            num_processes=processes,
             reporter=reporter,
         )
     raise_failures(result.outcomes)
@@ -108,8 +112,8 @@ def refresh(
 
 
 def train(
-    recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe.")],
-    processes: Annotated[int, typer.Option("--processes", min=1, help="Ranks to launch.")] = 1,
+    recipe: RecipeOption,
+    processes: ProcessesOption = 1,
     home: HomeOption = None,
 ) -> None:
     """Train a backbone on the current corpus."""
@@ -130,7 +134,12 @@ def train(
 
 def evaluate(
     recipe: Annotated[
-        list[str], typer.Option("--recipe", help="Name of a recipe; may be given several times.")
+        list[str],
+        typer.Option(
+            "--recipe",
+            help="Name of a recipe; may be given several times.",
+            autocompletion=complete_recipes,
+        ),
     ] = [],  # noqa: B006 - typer copies it
     home: HomeOption = None,
 ) -> None:

@@ -18,6 +18,7 @@ from ws_pipeline.cli.arguments import HomeOption, add_command, find_home
 from ws_pipeline.cli.console import err, out
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.errors import Reason, RefusedError, WsPipelineError
+from ws_pipeline.settings import TRACKING_VARIABLE, hide_credentials
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
@@ -58,18 +59,26 @@ def ui(
     mlflow_port: Annotated[int, typer.Option("--mlflow-port", help="Port of MLflow.")] = 5000,
     home: HomeOption = None,
 ) -> None:
-    """Open Dagster and MLflow on what was made, on loopback, until Ctrl-C."""
+    """Open Dagster and MLflow on what was made, on loopback, until Ctrl-C.
+
+    Where a tracking server is named (mlflow_tracking_uri), that one is shown and none is started.
+    """
     folder = prepare_home(find_home(home))
-    services = [describe_dagster(folder, port), describe_mlflow(folder, mlflow_port)]
-    for service, option in zip(services, ("--port", "--mlflow-port"), strict=True):
-        check_port(service.port, option)
+    check_port(port, "--port")
+    services = [describe_dagster(folder, port)]
+    server = find_tracking_server()
+    if not server:
+        check_port(mlflow_port, "--mlflow-port")
+        services.append(describe_mlflow(folder, mlflow_port))
     with start_services(services) as processes:
         for service in services:
             err().print(f"starting {service.name} (log: {service.log})", markup=False)
         wait_until_up(services, processes)
         for service in services:
             out().print(f"{service.name:8} {service.url}", markup=False)
-        out().print("Ctrl-C stops both.")
+        if server:
+            out().print(f"{'MLflow':8} {hide_credentials(server)}", markup=False)
+        out().print("Ctrl-C stops what was started here.")
         watch(services, processes)
 
 
@@ -89,16 +98,23 @@ def describe_dagster(home: Path, port: int) -> Service:
     )
 
 
+def find_tracking_server() -> str:
+    """Return the URL of the MLflow server that trainings log to; "" for a database."""
+    named = os.environ.get(TRACKING_VARIABLE) or ""
+    return named if named.startswith(("http://", "https://")) else ""
+
+
 def describe_mlflow(home: Path, port: int) -> Service:
     """Return the tracking server over the home's store: one worker, no job processes."""
     folder = home / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
+    store = os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{folder / 'mlflow.db'}"
     return Service(
         name="MLflow",
         port=port,
         command=[
             *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)),
-            *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+            *("--workers", "1", "--backend-store-uri", store),
             *("--artifacts-destination", (folder / "artifacts").as_uri()),
         ],
         environment={

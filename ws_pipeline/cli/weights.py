@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from ws_pipeline.cli.arguments import (
-    DEFAULT_RECIPE,
     EndpointOption,
     HomeOption,
     JsonOption,
@@ -23,6 +22,7 @@ from ws_pipeline.cli.generate import generate
 from ws_pipeline.cli.home import REPO_ID, check_inputs, find_local
 from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError
+from ws_pipeline.settings import DEFAULT_RECIPE
 
 PANEL = "Checkpoints"
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ws_pipeline.cli.arguments import HomeOption, add_command, find_home
+from ws_pipeline.cli.completion import complete_zoos
 from ws_pipeline.cli.console import ConsoleReporter, out, print_table
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.cli.lineage import raise_failures
@@ -26,7 +27,12 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="zoo", help="Train populations with known generating factors.")
 
 
-ZooArgument = Annotated[str, typer.Argument(help="Name of a zoo; ws-pipeline zoo list has them.")]
+ZooArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a zoo; ws-pipeline zoo list has them.", autocompletion=complete_zoos
+    ),
+]
 
 
 def train(name: ZooArgument, home: HomeOption = None) -> None:
@@ -56,7 +62,7 @@ def list_zoos(home: HomeOption = None) -> None:
 
 
 def publish(
-    name: Annotated[str, typer.Argument(help="Name of a trained zoo.")] = "demo",
+    name: ZooArgument = "demo",
     owner: Annotated[
         str, typer.Option("--owner", help="Whose repos they become. Default: the zoo's.")
     ] = "",

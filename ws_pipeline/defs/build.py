@@ -59,7 +59,7 @@ ASSETS = [
 
 
 def default_resources(
-    *, home: str = "", endpoint: str = "", served_at: str = "", policy: str = "tiny"
+    *, home: str = "", endpoint: str = "", served_at: str = "", policy: str = ""
 ) -> dict[str, Any]:
     """The embedded defaults; what is left empty comes from the environment when a run needs it."""
     at = HomeResource(path=home)

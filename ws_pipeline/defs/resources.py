@@ -1,8 +1,8 @@
 """Where things lie and whom to ask, as Dagster resources that hand out domain objects.
 
 Belongs here: configuration to object. Does not: what is done with the objects. The environment is
-read when a run needs a value, never at import: `WS_HOME`, `WS_STORE`, `WS_HUB_ENDPOINT`,
-`MLFLOW_TRACKING_URI` stand in for a field that is left empty.
+read when a run needs a value, never at import: its variables (:mod:`ws_pipeline.settings`) stand in
+for a field that is left empty.
 """
 
 import os
@@ -18,10 +18,13 @@ from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.connection import connect_remote, find_endpoint
 from ws_pipeline.hub.scan_book import ScanBook
 from ws_pipeline.hub.server import serve_in_thread
-from ws_pipeline.recipes import DEFAULT_RECIPE, Recipe, recipe
+from ws_pipeline.recipes import Recipe, recipe
+from ws_pipeline.settings import default_recipe
 from ws_pipeline.storage.store import Store
 
 DEFAULT_HOME = ".ws"
+LOOPBACK_UI = "http://127.0.0.1:5000"
+"""Where `ws-pipeline ui` serves MLflow."""
 
 
 class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -133,7 +136,8 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     experiment: str = Field(default="ws_pipeline", description="One experiment for all recipes")
     ui_url: str = Field(
-        default="http://127.0.0.1:5000", description="Where people open MLflow, for links"
+        default="",
+        description="Where people open MLflow, for links. Empty: the server, else loopback",
     )
 
     def uri(self) -> str:
@@ -145,12 +149,23 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         folder.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{folder / 'mlflow.db'}"
 
+    def page(self) -> str:
+        """Where people open MLflow."""
+        uri = self.uri()
+        is_server = uri.startswith(("http://", "https://"))
+        return self.ui_url or (uri if is_server else LOOPBACK_UI)
+
 
 class PolicyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Whose selection and split policy the corpus follows: the corpus is one, recipes are many."""
 
-    recipe: str = Field(default=DEFAULT_RECIPE, description="Name of a recipe")
+    recipe: str = Field(default="", description="Empty: $WS_RECIPE, else tiny")
+
+    @property
+    def name(self) -> str:
+        """Of the recipe whose policies count."""
+        return self.recipe or default_recipe()
 
     def get(self) -> Recipe:
         """The recipe whose policies count."""
-        return recipe(self.recipe)
+        return recipe(self.name)

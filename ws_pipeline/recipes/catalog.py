@@ -60,8 +60,6 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
     {name: partial(build_recipe, name) for name in PRESETS}
 )
 RECIPE_NAMES: tuple[str, ...] = tuple(RECIPES)
-DEFAULT_RECIPE = "tiny"
-"""Whose policies the corpus follows, and what is trained, unless a run names another."""
 
 
 def recipe(name: str) -> Recipe:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from ws_pipeline.backbone.config import EMBEDDING_VERSION
 from ws_pipeline.backbone.job import TRAINER_VERSION, TrainJob
@@ -26,6 +27,7 @@ from ws_pipeline.defs.runs import (
 )
 from ws_pipeline.defs.step import Step
 from ws_pipeline.recipes import recipe, to_dict
+from ws_pipeline.settings import default_processes
 from ws_pipeline.storage.store import Store
 
 MODEL = dg.AssetKey(["backbone", "model"])
@@ -38,7 +40,12 @@ HALO_SHARE = 8
 class TrainOptions(dg.Config):
     """What a launch may change without being another experiment."""
 
-    num_processes: int = 1
+    num_processes: int = Field(default=0, ge=0, description="0: $WS_PROCESSES, else 1")
+
+    @property
+    def processes(self) -> int:
+        """How many to launch."""
+        return self.num_processes or default_processes()
 
 
 @dg.asset(
@@ -74,7 +81,7 @@ def model(  # noqa: PLR0917 - Dagster passes config and resources by name
         context=context,
         module="ws_pipeline.backbone.train",
         arguments=["--job", str(job_path)],
-        num_processes=config.num_processes,
+        num_processes=config.processes,
         env={"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"},
     )
     reported = invocation.get_materialize_result()
@@ -117,9 +124,9 @@ def make_job(
         out_dir="",
         mlflow_tracking_uri=mlflow.uri(),
         mlflow_experiment=mlflow.experiment,
-        mlflow_ui_url=mlflow.ui_url,
+        mlflow_ui_url=mlflow.page(),
         tags={"dagster_run_id": context.run.run_id, "recipe": chosen.name},
-        num_processes=options.num_processes,
+        num_processes=options.processes,
     )
     return dataclasses.replace(job, out_dir=str(run_folder(home, chosen.name, job.digest())))
 

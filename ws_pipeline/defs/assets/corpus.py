@@ -76,13 +76,13 @@ def splits(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     dropped = count_dropped(ledger)
     return step.finish(
         frame,
-        config_digest=config_digest(SPLITS, "", policy=policy.recipe),
+        config_digest=config_digest(SPLITS, "", policy=policy.name),
         data_version=snapshot[:16],
         num_processed=frame.height - num_known,
         num_reused=num_known,
         metadata={
             "snapshot": snapshot,
-            "policy": policy.recipe,
+            "policy": policy.name,
             "num_models": frame.height,
             "num_lineages": frame["lineage_root"].n_unique(),
             "num_params": int(frame["num_params"].sum() or 0),

@@ -165,8 +165,8 @@ def selection(
     Ledger(store=store.open()).record_verdicts(step.partition, "selection", frame)
     return step.finish(
         frame,
-        config_digest=config_digest(SELECTION, step.partition, policy=policy.recipe),
-        metadata={"policy": policy.recipe, "num_params": int(frame["num_params"].sum() or 0)},
+        config_digest=config_digest(SELECTION, step.partition, policy=policy.name),
+        metadata={"policy": policy.name, "num_params": int(frame["num_params"].sum() or 0)},
     )
 
 
