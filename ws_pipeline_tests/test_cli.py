@@ -163,6 +163,26 @@ def test_a_disk_that_fills_up_on_the_way_is_no_traceback(
     assert refusal(capsys, "report", code=1).startswith("error[no_space]: The disk is full (x.par")
 
 
+def test_a_home_that_is_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("a file")
+    assert "taken is a file; name a folder" in refusal(capsys, "report", "--home", "taken")
+    assert run(["doctor", "--quick", "--home", "taken", "--json"]) == 1
+    found = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["disk"]["state"] == "fail"
+
+
+def test_results_without_one_number_say_so() -> None:
+    frame = pl.DataFrame(
+        {
+            "recipe": ["tiny", "tiny", "small"],
+            "metric": ["r2", "undefined_layers", "r2"],
+            "value": [None, 0.0, 0.5],
+        }
+    )
+    assert not lineage.has_numbers(frame, "tiny")
+    assert lineage.has_numbers(frame, "small")
+
+
 @pytest.mark.parametrize("home", ["/proc/nothing", "taken/below"])
 def test_a_home_that_cannot_be_made_is_refused(
     capsys: pytest.CaptureFixture[str], home: str

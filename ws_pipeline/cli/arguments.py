@@ -14,6 +14,12 @@ from ws_pipeline.settings import HOME_VARIABLE, PROCESSES_VARIABLE, RECIPE_VARIA
 
 DEFAULT_HOME = ".ws"
 
+LINEAGE = "Lineage"
+POPULATIONS = "Hubs and zoos"
+CHECKPOINTS = "Checkpoints"
+MACHINE = "This machine"
+"""What commands are grouped by in the help."""
+
 
 _GLOBAL_HOME: ContextVar[Path | None] = ContextVar("_GLOBAL_HOME", default=None)
 """The --home before the command. Not typer's context: its class is not the one it is typed as."""

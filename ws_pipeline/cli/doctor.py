@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ws_pipeline.cli.arguments import (
+    MACHINE,
     EndpointOption,
     HomeOption,
     JsonOption,
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
         doctor,
         "ws-pipeline doctor",
         "ws-pipeline doctor --endpoint https://huggingface.co --json",
+        panel=MACHINE,
     )
 
 
@@ -140,6 +142,9 @@ def check_packages() -> Iterator[Finding]:
 def check_disk(home: Path) -> Finding:
     """Room under the home."""
     existing = next(p for p in (home, *home.parents) if p.exists())
+    if not existing.is_dir():
+        remedy = "name a folder with --home"
+        return Finding(what="disk", state="fail", detail=f"{existing} is a file", remedy=remedy)
     if not os.access(existing, os.W_OK):
         remedy = "name a folder of yours with --home"
         return Finding(what="disk", state="fail", detail=f"{existing} is read-only", remedy=remedy)

@@ -21,6 +21,10 @@ def prepare_home(home: Path) -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
         writable = os.access(home, os.W_OK | os.X_OK)
+    except FileExistsError as error:
+        raise RefusedError(
+            f"The home {home} is a file; name a folder with --home.", reason=Reason.MISUSE
+        ) from error
     except OSError as error:
         raise RefusedError(
             f"The home {home} cannot be made ({error.strerror}); name another one with --home.",

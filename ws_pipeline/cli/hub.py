@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ws_pipeline.cli.arguments import (
+    POPULATIONS,
     EndpointOption,
     FamilyOption,
     HomeOption,
@@ -60,7 +61,12 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline hub ledger",
         "ws-pipeline hub ledger --reason gated --json",
     )
-    app.add_typer(group, name="hub", help="Serve, crawl, and read the ledger.")
+    app.add_typer(
+        group,
+        name="hub",
+        help="Serve, crawl, and read the ledger.",
+        rich_help_panel=POPULATIONS,
+    )
 
 
 def serve(

@@ -1,11 +1,12 @@
 """The commands that run assets: demo, refresh, train, evaluate, report."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ws_pipeline.cli.arguments import (
+    LINEAGE,
     EndpointOption,
     FamilyOption,
     HomeOption,
@@ -14,14 +15,20 @@ from ws_pipeline.cli.arguments import (
     add_command,
     find_home,
 )
-from ws_pipeline.cli.completion import complete_recipes
+from ws_pipeline.cli.completion import complete_recipes, complete_zoos
 from ws_pipeline.cli.console import ConsoleReporter, out, print_table, wide
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.defs.outcomes import StepOutcome
 from ws_pipeline.errors import Reason, WsPipelineError
 from ws_pipeline.settings import DEFAULT_RECIPE
 
-PANEL = "Lineage"
+if TYPE_CHECKING:
+    import polars as pl
+
+NOTHING_MEASURED = (
+    "Nothing could be measured: too few models are held out, or none of them states what is asked "
+    "for; the report has the reasons. Crawl more, then train and evaluate again."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +38,7 @@ def register(app: typer.Typer) -> None:
         demo,
         "ws-pipeline demo                  from nothing to a report; again: only what is new",
         "ws-pipeline --home /data demo     with everything under /data",
-        panel=PANEL,
+        panel=LINEAGE,
     )
     add_command(
         app,
@@ -39,22 +46,25 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline refresh                             the embedded hub, HOME/hub",
         "ws-pipeline refresh --train --recipe tiny       up to the evaluations",
         "ws-pipeline refresh --endpoint https://huggingface.co --family vit",
-        panel=PANEL,
+        panel=LINEAGE,
     )
-    add_command(app, train, "ws-pipeline train --recipe tiny --processes 2", panel=PANEL)
+    add_command(app, train, "ws-pipeline train --recipe tiny --processes 2", panel=LINEAGE)
     add_command(
         app,
         evaluate,
         "ws-pipeline evaluate                  every recipe that has a model",
         "ws-pipeline evaluate --recipe tiny    one of them",
-        panel=PANEL,
+        panel=LINEAGE,
     )
-    add_command(app, report, "ws-pipeline report", panel=PANEL)
+    add_command(app, report, "ws-pipeline report", panel=LINEAGE)
 
 
 def demo(
     recipe: RecipeOption = DEFAULT_RECIPE,
-    zoo: Annotated[str, typer.Option("--zoo", help="Name of the zoo to train.")] = "demo",
+    zoo: Annotated[
+        str,
+        typer.Option("--zoo", help="Name of the zoo to train.", autocompletion=complete_zoos),
+    ] = "demo",
     home: HomeOption = None,
 ) -> None:
     """Train a zoo, serve it as a hub, and run the whole lineage over it up to the report.
@@ -108,7 +118,12 @@ def refresh(
             reporter=reporter,
         )
     raise_failures(result.outcomes)
-    out().print(f"Processed  {result.num_processed} rows")
+    console = out()
+    console.print(f"Processed  {result.num_processed} rows")
+    console.print(f"Corpus     {result.num_models} models")
+    if result.left_out:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in result.left_out.items())
+        console.print(f"Left out   {reasons}; ws-pipeline hub ledger has each", markup=False)
 
 
 def train(
@@ -154,7 +169,17 @@ def evaluate(
     raise_failures(result.outcomes)
     for name in recipe or sorted(set(result.results["recipe"].to_list())):
         wide().print(render_results_table(result.results, recipe=name))
+        if not has_numbers(result.results, name):
+            out().print(NOTHING_MEASURED)
     out().print(f"Report  {result.report}")
+
+
+def has_numbers(results: "pl.DataFrame", recipe: str) -> bool:
+    """Whether anything of a recipe could be measured; a count of what could not does not count."""
+    own = results.filter(
+        (results["recipe"] == recipe) & ~results["metric"].str.starts_with("undefined")
+    )
+    return own["value"].null_count() < own.height
 
 
 def report(home: HomeOption = None) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ws_pipeline.cli.arguments import HomeOption, add_command, find_home
+from ws_pipeline.cli.arguments import MACHINE, HomeOption, add_command, find_home
 from ws_pipeline.cli.console import err, out
 from ws_pipeline.cli.home import prepare_home
 from ws_pipeline.errors import Reason, RefusedError, WsPipelineError
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         ui,
         "ws-pipeline ui",
         "ws-pipeline --home /data ui --port 3001 --mlflow-port 5001",
-        panel="Lineage",
+        panel=MACHINE,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ws_pipeline.cli.arguments import HomeOption, add_command, find_home
+from ws_pipeline.cli.arguments import LINEAGE, HomeOption, add_command, find_home
 from ws_pipeline.cli.console import err, out, print_table
 from ws_pipeline.cli.home import find_store, prepare_home
 
@@ -47,7 +47,9 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline study hub-against-zoo        needs a corpus with zoos and other models",
         name="hub-against-zoo",
     )
-    app.add_typer(group, name="study", help="Compare many trainings in one table.")
+    app.add_typer(
+        group, name="study", help="Compare many trainings in one table.", rich_help_panel=LINEAGE
+    )
 
 
 def ablation(cells: CellsOption = None, only: OnlyOption = "*", home: HomeOption = None) -> None:

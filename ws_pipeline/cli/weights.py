@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ws_pipeline.cli.arguments import (
+    CHECKPOINTS,
     EndpointOption,
     HomeOption,
     JsonOption,
@@ -24,8 +25,6 @@ from ws_pipeline.cli.lineage import check_recipes
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.settings import DEFAULT_RECIPE
 
-PANEL = "Checkpoints"
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -36,7 +35,7 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline inspect sharded-folder/ --json",
         "ws-pipeline inspect zoo/NAME --json              a repo of HOME/hub",
         "ws-pipeline inspect OWNER/NAME --endpoint https://huggingface.co",
-        panel=PANEL,
+        panel=CHECKPOINTS,
     )
     add_command(
         app,
@@ -45,14 +44,14 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline embed a.safetensors b/ --out vectors.parquet",
         "ws-pipeline embed a.safetensors --backbone model/ --out vectors.parquet",
         "ws-pipeline embed OWNER/NAME --endpoint https://huggingface.co",
-        panel=PANEL,
+        panel=CHECKPOINTS,
     )
     add_command(
         app,
         generate,
         "ws-pipeline generate --like zoo/NAME --out new/ --num 5",
         "ws-pipeline generate --like a/ b/ c/ --density blend --out new/",
-        panel=PANEL,
+        panel=CHECKPOINTS,
     )
     group = typer.Typer(rich_markup_mode="rich")
     add_command(group, pack, "ws-pipeline tokens pack model.safetensors --out shard/")
@@ -61,7 +60,7 @@ def register(app: typer.Typer) -> None:
         group,
         name="tokens",
         help="Checkpoints to token shards and back, exactly.",
-        rich_help_panel=PANEL,
+        rich_help_panel=CHECKPOINTS,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ws_pipeline.cli.arguments import HomeOption, add_command, find_home
+from ws_pipeline.cli.arguments import POPULATIONS, HomeOption, add_command, find_home
 from ws_pipeline.cli.completion import complete_zoos
 from ws_pipeline.cli.console import ConsoleReporter, out, print_table
 from ws_pipeline.cli.home import prepare_home
@@ -24,7 +24,12 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline zoo publish demo --owner lab --endpoint https://huggingface.co",
         "ws-pipeline refresh                         crawls what was published",
     )
-    app.add_typer(group, name="zoo", help="Train populations with known generating factors.")
+    app.add_typer(
+        group,
+        name="zoo",
+        help="Train populations with known generating factors.",
+        rich_help_panel=POPULATIONS,
+    )
 
 
 ZooArgument = Annotated[

@@ -5,11 +5,12 @@ returns a manifest's key, a data version and counts). A partition of an asset is
 key>/<partition>`; whoever depends on all partitions gets them as one frame.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 import polars as pl
 
+from ws_pipeline.defs.columns import describe_columns, preview_rows
 from ws_pipeline.defs.resources import StoreResource
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.storage.tables import TableStore
@@ -36,6 +37,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 "dagster/row_count": num_rows,
                 "dagster/uri": tables.uri(key),
                 "dagster/column_schema": describe_columns(obj.lazy().collect_schema()),
+                "preview": dg.MetadataValue.md(preview_rows(tables.scan(key))),
             }
         )
 
@@ -80,16 +82,3 @@ def load_partitions(
         [tables.scan(table_key(asset_key, partition)) for partition in partitions],
         how="diagonal_relaxed",
     )
-
-
-def describe_columns(schema: Mapping[str, object]) -> dg.TableSchema:
-    """The schema as Dagster shows it; long struct types are cut."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(name=name, type=_shorten(str(dtype))) for name, dtype in schema.items()
-        ]
-    )
-
-
-def _shorten(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -82,6 +82,7 @@ class LauncherResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return [
             *accelerate,
             "launch",
+            "--quiet",  # the trainer has said what was wrong; accelerate would add its own stack
             *several,
             *["--num_processes", str(num_processes), "--num_machines", "1"],
             *["--mixed_precision", "no", "--dynamo_backend", "no"],

@@ -60,9 +60,10 @@ def scan(
 
     Raises:
         HubError: If a family's listing could not be had.
+        MissingInputError: If a family that was named has no repos and never had.
     """
     from ws_pipeline.defs.refresh import open_driver
-    from ws_pipeline.defs.scan import compare_ledgers, look_at_hub, read_ledger
+    from ws_pipeline.defs.scan import compare_ledgers, look_at_hub, read_ledger, require_families
 
     home = home.expanduser().absolute()
     before = read_ledger(home)
@@ -70,10 +71,12 @@ def scan(
     if dry_run:
         look = look_at_hub(home, endpoint=endpoint, families=families, now=datetime.now(UTC))
         after, forecast = look.ledger, look.forecast
+        require_families(families, {**before, **after})
     else:
         with open_driver(home, endpoint=endpoint, reporter=reporter) as driver:
             crawled = driver.crawl(families)
             raise_failed(driver.outcomes, HubError)
+            driver.require_repos(families)
         now = read_ledger(home)
         after = {name: now[name] for name in crawled}
     repos = compare_ledgers(before, after)
@@ -112,14 +115,14 @@ def refresh(
         reporter: Where progress goes.
 
     Raises:
-        MissingInputError: If the hub has no repos, and never had.
+        MissingInputError: If the hub, or a family that was named, has no repos and never had.
     """
     from ws_pipeline.defs.refresh import open_driver
 
     recipe(recipe_name)
     with open_driver(home, endpoint=endpoint, policy=recipe_name, reporter=reporter) as driver:
         crawled = driver.crawl(families)
-        driver.require_repos()
+        driver.require_repos(families)
         driver.refresh_families(crawled)
         done = driver.refresh_corpus()
         if (
@@ -129,7 +132,11 @@ def refresh(
         ):
             driver.refresh_recipe(recipe_name)
             driver.refresh_leaderboard()
-        return RefreshResult(outcomes=tuple(driver.outcomes))
+        return RefreshResult(
+            outcomes=tuple(driver.outcomes),
+            num_models=driver.corpus().height,
+            left_out=driver.left_out(),
+        )
 
 
 def train(
@@ -151,6 +158,7 @@ def train(
             raise MissingInputError(
                 f"There is no corpus under {home}: run `ws-pipeline refresh` first."
             )
+        driver.require_models()
         driver.refresh_model(recipe_name, again=True, num_processes=num_processes)
         raise_failed(driver.outcomes, TrainingError)
         metadata = driver.model_metadata(recipe_name)

@@ -28,11 +28,13 @@ from ws_pipeline.defs.build import build_defs, default_resources
 from ws_pipeline.defs.home_lock import lock_home
 from ws_pipeline.defs.instance import AssetRun, execute, open_instance
 from ws_pipeline.defs.io_managers import table_key
+from ws_pipeline.defs.left_out import count_dropped
 from ws_pipeline.defs.looks import has_moved, scan_whole_hub
 from ws_pipeline.defs.outcomes import Reporter, SilentReporter, StepOutcome
 from ws_pipeline.defs.partitions import FAMILY_TAG, families, partition_keys
 from ws_pipeline.defs.provenance import VersionReader
 from ws_pipeline.defs.resources import HomeResource, HubResource, StoreResource, open_hub
+from ws_pipeline.defs.scan import require_families
 from ws_pipeline.defs.staleness import StalenessReader
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.hub.families import check_family
@@ -90,15 +92,20 @@ class Driver:
     def _crawl_family(self, name: str, tags: Mapping[str, str]) -> bool:
         return self._run("crawl_family", [REPOS], name, tags={FAMILY_TAG: name, **tags})
 
-    def require_repos(self) -> None:
-        """Stop where there is nothing at all to work on.
+    def require_repos(self, only: Sequence[str] = ()) -> None:
+        """Stop where there is nothing to work on, at all or of a family that was named.
 
         Raises:
-            MissingInputError: If no family has a repo and no crawl failed, which says so itself.
+            MissingInputError: If there is no repo and no crawl failed, which says so itself.
         """
         if any(outcome.state == "failed" for outcome in self.outcomes):
             return
-        if any(self.ledger.read_repos(name).height for name in self.ledger.families()):
+        rows = {name: self.ledger.read_repos(name) for name in self.ledger.families()}
+        for name in only:
+            if name in rows and not rows[name].height:
+                self.instance.delete_dynamic_partition(str(families.name), name)
+        require_families(only, rows)
+        if any(frame.height for frame in rows.values()):
             return
         raise MissingInputError(self.hub.describe_empty())
 
@@ -154,6 +161,32 @@ class Driver:
     def has_corpus(self) -> bool:
         """Whether `corpus/splits` was ever made."""
         return self.staleness.versions.recorded(SPLITS, None) is not None
+
+    def corpus(self) -> pl.DataFrame:
+        """The models of `corpus/splits`; none where it was never made."""
+        tables, key = self.store.tables, table_key(SPLITS)
+        return tables.scan(key).collect() if tables.exists(key) else pl.DataFrame()
+
+    def left_out(self) -> dict[str, int]:
+        """How many repos did not go in, by reason, most first."""
+        counts = count_dropped(self.ledger).group_by("reason").agg(pl.col("num_repos").sum())
+        return dict(counts.sort(-pl.col("num_repos"), "reason").rows())
+
+    def require_models(self) -> None:
+        """Stop where a training would have nothing to learn from.
+
+        Raises:
+            MissingInputError: If no model is in the train split.
+        """
+        corpus = self.corpus()
+        if corpus.height and (corpus["split"] == "train").any():
+            return
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.left_out().items())
+        raise MissingInputError(
+            f"The corpus under {self.home} has no model to train on; {corpus.height} are held out, "
+            f"left out are {reasons or 'none'}. Crawl more with ws-pipeline refresh; "
+            "ws-pipeline hub ledger has every repo."
+        )
 
     def trained_recipes(self) -> list[str]:
         """Recipes with a model.

@@ -1,5 +1,6 @@
 """What each verb of the command line comes to. Frozen values; no I/O, no Dagster."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +43,16 @@ class ScanResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefreshResult:
-    """A crawl and everything that was stale downstream of it."""
+    """A crawl and everything that was stale downstream of it.
+
+    Attributes:
+        num_models: Of the corpus that there is now.
+        left_out: How many repos of the home are not in it, by reason.
+    """
 
     outcomes: tuple[StepOutcome, ...]
+    num_models: int
+    left_out: Mapping[str, int]
 
     @property
     def num_processed(self) -> int:

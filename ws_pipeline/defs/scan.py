@@ -1,5 +1,6 @@
 """What a crawl changed, as a table; and a crawl that only looks. Does network and store I/O."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import polars as pl
 from ws_pipeline.defs.bars import count_bar
 from ws_pipeline.defs.looks import scan_whole_hub
 from ws_pipeline.defs.resources import HomeResource, StoreResource, open_hub
+from ws_pipeline.errors import MissingInputError
 from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.crawl import CrawlResult, crawl_family
 from ws_pipeline.hub.families import check_family
@@ -93,6 +95,27 @@ def _above(book: ScanBook, folder: Path) -> ScanBook:
     """Return the book with every change that a scan makes kept in a folder of its own."""
     top = LocalFolder(root=str(folder / "scan"))
     return replace(book, folder=OverlayFolder(base=book.folder, top=top))
+
+
+def require_families(named: Sequence[str], ledger: Mapping[str, pl.DataFrame]) -> None:
+    """Stop where a family was named that has not one repo.
+
+    Args:
+        named: By the caller.
+        ledger: Family to the rows that a crawl wrote or would write.
+
+    Raises:
+        MissingInputError: With the closest family that has some.
+    """
+    known = [name for name, rows in ledger.items() if rows.height]
+    for name in sorted(set(named) - set(known)):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise MissingInputError(
+            f"The hub has no repo of family {name!r}.{hint} A family is the model_type in a "
+            "config.json, else the library; ws-pipeline hub scan --dry-run lists all that there "
+            "are."
+        )
 
 
 def compare_ledgers(

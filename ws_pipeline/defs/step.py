@@ -119,7 +119,10 @@ def table_version(frame: pl.DataFrame, partition: str) -> str:
 
 
 def count_verdicts(frame: pl.DataFrame | None) -> dict[str, Any]:
-    """Accepted and refused rows of a stage's table, with the reasons as a Markdown table."""
+    """Accepted and refused rows of a stage's table, by reason as numbers and as Markdown.
+
+    Each reason is a number of its own, so that Dagster plots it over the materialisations.
+    """
     if frame is None or not {"accepted", "reason"} <= set(frame.columns):
         return {}
     refused = frame.filter(~pl.col("accepted"))
@@ -127,7 +130,14 @@ def count_verdicts(frame: pl.DataFrame | None) -> dict[str, Any]:
         "num_accepted": frame.height - refused.height,
         "num_refused": refused.height,
         "drop_reasons": dg.MetadataValue.md(reasons_table(refused)),
+        **plot_reasons(refused["reason"].value_counts(name="num_repos")),
     }
+
+
+def plot_reasons(counts: pl.DataFrame) -> dict[str, int]:
+    """One number for each reason (``reason``, ``num_repos``), summed over stages."""
+    sums = counts.group_by("reason").agg(pl.col("num_repos").sum()).sort("reason")
+    return {f"left_out_{reason}": int(number) for reason, number in sums.rows()}
 
 
 def reasons_table(refused: pl.DataFrame) -> str:

@@ -240,3 +240,35 @@ def test_the_containers_instance_has_the_limits_of_a_homes() -> None:
     migrate = yaml.safe_load((folder / "compose.yaml").read_text())["services"]["migrate"]
     for name, limit in POOL_LIMITS.items():
         assert f"dagster instance concurrency set {name} {limit}" in " ".join(migrate["command"])
+
+
+def test_a_family_that_the_hub_does_not_have_is_refused_and_is_no_partition(home: Path) -> None:
+    operations.scan(home, families=["mlp"])
+    for ask in (
+        lambda: operations.scan(home, families=["mpl"], dry_run=True),
+        lambda: operations.scan(home, families=["mpl"]),
+        lambda: operations.refresh(home, families=["mlp", "mpl"]),
+    ):
+        with pytest.raises(MissingInputError, match=r"no repo of family 'mpl'. Did you mean 'mlp'"):
+            ask()
+    with open_instance(home) as instance:
+        assert instance.get_dynamic_partitions("family") == ["mlp"]
+
+
+def test_a_family_whose_repos_are_all_gone_is_still_one(home: Path) -> None:
+    operations.scan(home, families=["mlp"])
+    for folder in (home / "hub/lab").glob("mlp-*"):
+        shutil.rmtree(folder)
+    assert operations.scan(home, families=["mlp"]).num_gone == 3
+
+
+def test_a_corpus_without_models_is_refused_before_a_training_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (home / "hub").rglob("model.safetensors"):
+        path.rename(path.with_name("model.bin"))
+    result = operations.refresh(home)
+    assert (result.num_models, result.left_out) == (0, {"pickle_only": 6})
+    with pytest.raises(MissingInputError, match=r"no model to train on; 0 are .* 6 pickle_only"):
+        operations.train(home, recipe_name="tiny")
+    assert not (home / "runs").exists()

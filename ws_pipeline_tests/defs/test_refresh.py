@@ -40,6 +40,7 @@ def test_the_first_refresh_takes_every_repo_to_tokens(
     done = states(result)
     assert {done[stage, family] for stage in STAGES for family in ("mlp", "cnn")} == {3}
     assert done["corpus/splits", ""] == 6
+    assert (result.num_models, result.left_out) == (6, {})
     ledger = Ledger(store=Store.open(home / "store"))
     assert ledger.read("mlp")["status"].to_list() == ["in_corpus"] * 3
 

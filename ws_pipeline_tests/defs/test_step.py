@@ -1,7 +1,8 @@
 import polars as pl
 
 from ws_pipeline.defs.assets.hub import REPOS
-from ws_pipeline.defs.io_managers import describe_columns, table_key
+from ws_pipeline.defs.columns import describe_columns, preview_rows
+from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.step import (
     count_retryable,
     count_verdicts,
@@ -59,6 +60,7 @@ def test_reasons_are_counted_with_an_example() -> None:
     assert lines[2] == "| gated | 2 | lab/a |"
     counts = count_verdicts(frame)
     assert (counts["num_accepted"], counts["num_refused"]) == (0, 3)
+    assert (counts["left_out_gated"], counts["left_out_too_small"]) == (2, 1)  # Dagster plots them
     assert reasons_table(frame.clear()) == "nothing was refused"
 
 
@@ -76,4 +78,27 @@ def test_columns_are_described_and_long_types_cut() -> None:
     nested = pl.Struct({f"field_{i}": pl.String() for i in range(40)})
     schema = describe_columns({"name": pl.String(), "files": pl.List(nested)})
     assert [column.name for column in schema.columns] == ["name", "files"]
-    assert all(len(column.type) <= 120 for column in schema.columns)
+    assert all(len(column.type) <= 40 for column in schema.columns)
+    assert (
+        schema.columns[1].description
+        == "path, size and sha256 of every file, as the hub states them"
+    )
+
+
+def test_the_first_rows_are_shown_without_what_is_nested_or_long() -> None:
+    frame = pl.DataFrame(
+        {"repo_id": [f"lab/{i}" for i in range(9)], "card": "x" * 99, "tags": [[]] * 9}
+    )
+    lines = preview_rows(frame.lazy()).splitlines()
+    assert lines[0] == "| repo_id | card |"
+    assert lines[2] == f"| lab/0 | {'x' * 57}... |"
+    assert len(lines) == 2 + 5
+    assert preview_rows(frame.clear().lazy()) == "no rows"
+
+
+def test_what_a_stranger_wrote_is_shown_as_code() -> None:
+    hostile = "![a](http://evil/x.png) `<img src=x>` | b\nc"
+    values = {"repo_id": "lab/a", "card": hostile, "licence": "apache-2.0", "url": "http://evil"}
+    row = preview_rows(pl.DataFrame(values).lazy()).splitlines()[-1]
+    quoted = "`![a](http://evil/x.png) '<img src=x>' / b c`"
+    assert row == f"| lab/a | {quoted} | apache-2.0 | `http://evil` |"

@@ -16,7 +16,7 @@ from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.left_out import count_dropped, left_out_figure, left_out_table
 from ws_pipeline.defs.resources import PolicyResource, StoreResource
-from ws_pipeline.defs.step import Step, count_known, count_verdicts, markdown_table
+from ws_pipeline.defs.step import Step, count_known, count_verdicts, markdown_table, plot_reasons
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.tokens.audit import count_corpus
 from ws_pipeline.tokens.corpus import Corpus, build_corpus
@@ -87,6 +87,8 @@ def splits(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             "num_lineages": frame["lineage_root"].n_unique(),
             "num_params": int(frame["num_params"].sum() or 0),
             **count_verdicts(corpus.verdicts),
+            "num_left_out": int(dropped["num_repos"].sum()),
+            **plot_reasons(dropped),
             "splits": dg.MetadataValue.md(_splits_table(frame)),
             "licences": dg.MetadataValue.md(_licences_table(count_corpus(frame))),
             "lineage": dg.MetadataValue.md(_lineage_table(corpus)),
@@ -117,5 +119,7 @@ def _licences_table(counts: pl.DataFrame) -> str:
 def _lineage_table(corpus: Corpus) -> str:
     """Edges by what they rest on and what speaks against them."""
     columns = ["evidence", "relation", "contradiction"]
+    if corpus.edges.is_empty():
+        return "no edges"
     counts = corpus.edges.group_by(columns).agg(edges=pl.len()).sort(columns)
     return markdown_table(counts)
