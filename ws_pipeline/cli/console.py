@@ -106,6 +106,8 @@ class ConsoleReporter:
         self._bars.close()
         if self.num_unchanged:
             self._console.print(f"unchanged  {self.num_unchanged} steps", style="dim")
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._console.print("interrupted; the same command goes on where it stopped")
 
     def _clear_line(self) -> None:
         if self._console.is_terminal:

@@ -1,31 +1,106 @@
-"""The documentation's pictures, from a home: python -m ws_pipeline_tests.docs.screenshots HOME."""
+"""The documentation's pictures: python -m ws_pipeline_tests.docs.screenshots HOME [NAME]...
 
+HOME is that of a finished ``ws-pipeline demo`` with a second training: two runs to
+compare. Each picture is a PNG of few colours, within MAX_BYTES.
+"""
+
+import io
+import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
-from ws_pipeline_tests.docs.browser import compare_url, open_browser, open_page, serve_ui
+from PIL import Image
+from playwright.sync_api import Page
+
+from ws_pipeline_tests.docs.browser import (
+    DESKTOP,
+    compare_url,
+    open_browser,
+    open_page,
+    serve_ui,
+)
 from ws_pipeline_tests.docs.pages import ROOT
 
 FOLDER = ROOT / "docs" / "images"
+MAX_BYTES = 120_000
+MAX_TOTAL_BYTES = 500_000
+COLORS = (128, 64, 32, 16)
+WIDTH = 1100
+"""Pixels of a picture; a page of GitHub shows about 1000."""
 SETTLE_MS = 15_000
 """Graphs and charts draw themselves after the page has loaded."""
 
+SIZES = {"lineage": (1700, 640), "plots": (1280, 1000)}
+"""Of the window, where it is not a desktop's."""
 
-def take(home: Path) -> None:
+
+def take(home: Path, only: Collection[str] = ()) -> None:
+    """Write every picture anew, or some of them."""
     FOLDER.mkdir(exist_ok=True)
+    report = home / "report"
     with serve_ui(home) as (dagster, mlflow), open_browser() as browser:
         pages = {
-            "lineage": f"{dagster}/asset-groups",
-            "partitions": f"{dagster}/assets/tokens/shards?view=partitions",
-            "runs": f"{dagster}/runs",
-            "compare": compare_url(mlflow, home),
-            "report": (home / "report" / "report.html").as_uri(),
+            "lineage": (f"{dagster}/asset-groups", expand_groups),
+            "plots": (f"{dagster}/assets/corpus/splits?view=overview", show_plots),
+            "partition": (f"{dagster}/assets/tokens/shards?view=partitions", show_partition),
+            "compare": (compare_url(mlflow, home), close_assistant),
+            "report": ((report / "report.html").as_uri(), None),
+            "atlas": ((report / "atlas.html").as_uri(), None),
         }
-        for name, url in pages.items():
-            with open_page(browser, url) as page:
+        for name, (url, prepare) in pages.items():
+            if only and name not in only:
+                continue
+            with open_page(browser, url, SIZES.get(name, DESKTOP)) as page:
                 page.wait_for_timeout(SETTLE_MS)
-                page.screenshot(path=FOLDER / f"{name}.png")
+                if prepare is not None:
+                    prepare(page)
+                    page.wait_for_timeout(SETTLE_MS)
+                picture = shrink(page.screenshot())
+            (FOLDER / f"{name}.png").write_bytes(picture)
+    total = sum(path.stat().st_size for path in FOLDER.glob("*.png"))
+    assert total <= MAX_TOTAL_BYTES, f"{total} bytes of pictures; {MAX_TOTAL_BYTES} are allowed"
+
+
+def expand_groups(page: Page) -> None:
+    """Show the assets of the graph, not only its groups, on the whole page."""
+    page.get_by_text("Hide navigation").click()
+    page.keyboard.press("Alt+E")
+
+
+def show_plots(page: Page) -> None:
+    """Show an asset's numbers over its materialisations."""
+    page.get_by_role("button", name="Plots").click()
+    page.get_by_text("Metadata", exact=True).first.scroll_into_view_if_needed()
+
+
+def show_partition(page: Page) -> None:
+    """Open one family."""
+    page.locator("a, div").filter(has_text=re.compile(r"^(cnn|mlp|openwakeword)$")).last.click()
+
+
+def close_assistant(page: Page) -> None:
+    """Leave the page to the comparison."""
+    page.get_by_role("button", name=re.compile("close", re.IGNORECASE)).first.click()
+
+
+def shrink(png: bytes) -> bytes:
+    """Return a picture as PNG of as many colours as MAX_BYTES allows.
+
+    Raises:
+        ValueError: Even the fewest colours take too much.
+    """
+    with Image.open(io.BytesIO(png)) as opened:
+        image = opened.convert("RGB")
+    height = round(image.height * WIDTH / image.width)
+    image = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    for colors in COLORS:
+        buffer = io.BytesIO()
+        image.quantize(colors, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+        if buffer.tell() <= MAX_BYTES:
+            return buffer.getvalue()
+    raise ValueError(f"a picture takes {buffer.tell()} bytes in {COLORS[-1]} colours")
 
 
 if __name__ == "__main__":
-    take(Path(sys.argv[1]).resolve())
+    take(Path(sys.argv[1]).resolve(), sys.argv[2:])

@@ -1,6 +1,7 @@
 """What a reader of the tutorial and the guides does, and what they then see in a browser."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,48 @@ def test_families_are_the_partitions_of_an_asset(ui: tuple[str, str], browser: B
 
 
 @needs_chromium
+def test_a_partition_shows_its_numbers_and_its_first_rows(
+    ui: tuple[str, str], browser: Browser
+) -> None:
+    url = f"{ui[0]}/assets/tokens/shards?view=partitions&partition=cnn"
+    with open_page(browser, url) as page:
+        for name in ("num_accepted", "num_params", "drop_reasons", "dagster/row_count"):
+            expect(page.get_by_text(name, exact=True).first).to_be_visible()
+        expect(page.get_by_text("preview", exact=True).first).to_be_visible()
+
+
+@needs_chromium
+def test_an_asset_explains_itself_and_plots_its_numbers(
+    ui: tuple[str, str], browser: Browser
+) -> None:
+    with open_page(browser, f"{ui[0]}/assets/corpus/splits?view=overview") as page:
+        for text in ("Lineage-disjoint train, val and test", "the repo's immutable id"):
+            expect(page.get_by_text(text).first).to_be_visible()
+        expect(page.get_by_text("follow_the_data").first).to_be_visible()
+        page.get_by_role("button", name="Plots").click()
+        for name in ("num_models", "num_left_out"):
+            expect(page.get_by_text(name, exact=True).first).to_be_visible()
+        expect(page.locator("canvas").first).to_be_visible()
+
+
+@needs_chromium
+def test_the_checks_of_an_asset_have_passed(ui: tuple[str, str], browser: Browser) -> None:
+    with open_page(browser, f"{ui[0]}/assets/corpus/splits?view=checks") as page:
+        for name in ("splits_share_nothing", "verdicts_and_corpus_agree"):
+            expect(page.get_by_text(name).first).to_be_visible()
+        expect(page.get_by_text("Failed")).to_have_count(0)
+
+
+@needs_chromium
+def test_a_model_leads_to_its_run_in_mlflow(ui: tuple[str, str], browser: Browser) -> None:
+    url = f"{ui[0]}/assets/backbone/model?view=partitions&partition=tiny"
+    with open_page(browser, url) as page:
+        expect(page.get_by_text("train_loss", exact=True).first).to_be_visible()
+        link = page.get_by_role("link", name="/#/experiments/").first
+        expect(link).to_have_attribute("href", re.compile(r"^http.*/#/experiments/\d+/runs/\w+$"))
+
+
+@needs_chromium
 def test_a_launched_run_says_what_it_did(ui: tuple[str, str], browser: Browser) -> None:
     with open_page(browser, f"{ui[0]}/runs") as page:
         page.get_by_role("link", name="train_backbone").first.wait_for()
@@ -101,10 +144,11 @@ def test_trainings_stand_side_by_side_in_mlflow(
 
 @needs_chromium
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_the_report_fits_the_screen_and_needs_no_network(
-    reader: Path, browser: Browser, size: tuple[int, int]
+@pytest.mark.parametrize("name", ["report", "atlas"])
+def test_report_and_atlas_fit_the_screen_and_need_no_network(
+    reader: Path, browser: Browser, name: str, size: tuple[int, int]
 ) -> None:
-    report = reader / ".ws" / "report" / "report.html"
+    report = reader / ".ws" / "report" / f"{name}.html"
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
     errors: list[str] = []
     asked: list[str] = []
