@@ -15,7 +15,9 @@ from ws_pipeline.errors import ConfigError
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(rich_markup_mode="rich")
-    add_command(group, train, "ws-pipeline zoo train demo")
+    add_command(
+        group, train, "ws-pipeline zoo train demo", "ws-pipeline zoo train vit-paper --processes 8"
+    )
     add_command(group, list_zoos, "ws-pipeline zoo list", name="list")
     add_command(
         group,
@@ -40,14 +42,28 @@ ZooArgument = Annotated[
 ]
 
 
-def train(name: ZooArgument, home: HomeOption = None) -> None:
-    """Train a zoo, many models at a time; one that is complete is reused."""
+def train(
+    name: ZooArgument,
+    *,
+    num_processes: Annotated[
+        int,
+        typer.Option("--processes", min=1, help="Started by Accelerate, each on a GPU if any."),
+    ] = 1,
+    home: HomeOption = None,
+) -> None:
+    """Train a zoo, many models at a time; one that is complete is reused.
+
+    A run that was stopped goes on where it was, with any number of processes, and the models are
+    the same.
+    """
     check_zoo(name)
     folder = prepare_home(find_home(home))
     from ws_pipeline.defs import operations
 
     with ConsoleReporter() as reporter:
-        result = operations.train_zoo(folder, name=name, reporter=reporter)
+        result = operations.train_zoo(
+            folder, name=name, num_processes=num_processes, reporter=reporter
+        )
     raise_failures(result.outcomes)
     families = ", ".join(result.families)
     out().print(f"{result.num_models} models of {families} in {result.folder}", markup=False)

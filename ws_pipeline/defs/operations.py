@@ -214,14 +214,16 @@ def report(home: Path, *, reporter: Reporter | None = None) -> Path:
         return driver.report_path
 
 
-def train_zoo(home: Path, *, name: str, reporter: Reporter | None = None) -> ZooResult:
+def train_zoo(
+    home: Path, *, name: str, num_processes: int = 1, reporter: Reporter | None = None
+) -> ZooResult:
     """Train a zoo (`zoo/models` and `zoo/diversity`); one that is complete is reused."""
     from ws_pipeline.defs.refresh import open_driver
     from ws_pipeline.zoo.catalog import zoo_config
 
     zoo_config(name)
     with open_driver(home, reporter=reporter) as driver:
-        driver.make_zoo(name)
+        driver.make_zoo(name, num_processes=num_processes)
         raise_failed(driver.outcomes, TrainingError)
         folder = driver.home / "zoos" / name
         index = pl.read_parquet(folder / "index.parquet")

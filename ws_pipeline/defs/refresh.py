@@ -154,9 +154,10 @@ class Driver:
             return self._run("write_leaderboard", [LEADERBOARD], "")
         return self._run_stale("write_leaderboard", [LEADERBOARD], "")
 
-    def make_zoo(self, name: str) -> bool:
+    def make_zoo(self, name: str, *, num_processes: int = 1) -> bool:
         """Train, publish and measure a zoo if its config changed."""
-        return self._run_stale("make_zoo", [ZOO_MODELS, DIVERSITY], name)
+        options = {"ops": {"zoo__models": {"config": {"num_processes": num_processes}}}}
+        return self._run_stale("make_zoo", [ZOO_MODELS, DIVERSITY], name, {ZOO_MODELS: options})
 
     def has_corpus(self) -> bool:
         """Whether `corpus/splits` was ever made."""
@@ -229,8 +230,21 @@ class Driver:
         """The ledger of that store."""
         return Ledger(store=self.store)
 
-    def _run_stale(self, job: str, stages: Sequence[dg.AssetKey], partition: str) -> bool:
-        """Run the first stale stage and all behind it in one run, so that blocking checks block."""
+    def _run_stale(
+        self,
+        job: str,
+        stages: Sequence[dg.AssetKey],
+        partition: str,
+        options: Mapping[dg.AssetKey, dict[str, Any]] | None = None,
+    ) -> bool:
+        """Run the first stale stage and all behind it in one run, so that blocking checks block.
+
+        Args:
+            job: Which job.
+            stages: Its assets, in order.
+            partition: Of all of them.
+            options: Run config of the run's first stage, by stage.
+        """
         first = next(
             (i for i, key in enumerate(stages) if self.staleness.cause(key, partition)), len(stages)
         )
@@ -240,7 +254,8 @@ class Driver:
             return True
         title = job.replace("_", " ") + (f" {partition}" if partition else "")
         self.reporter.started(title)
-        return self._run(job, stages[first:], partition)
+        run_config = (options or {}).get(stages[first])
+        return self._run(job, stages[first:], partition, run_config=run_config)
 
     def _run(
         self,

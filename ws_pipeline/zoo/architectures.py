@@ -68,7 +68,7 @@ def _causal_mask(context: int) -> Tensor:
 
 def _gpt2_arguments(inputs: Tensor) -> dict[str, Any]:
     # With a ready 4-d mask transformers builds none itself: its own way looks at the data.
-    mask = _causal_mask(inputs.shape[-1])
+    mask = _causal_mask(inputs.shape[-1]).to(inputs.device)
     return {"input_ids": inputs, "attention_mask": mask, "use_cache": False}
 
 

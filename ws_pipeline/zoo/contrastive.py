@@ -126,10 +126,12 @@ def contrastive_losses(projections: Tensor, temperatures: Tensor) -> Tensor:
     num_models, num_views, _ = projections.shape
     unit = functional.normalize(projections, dim=-1)
     similarities = unit @ unit.mT / temperatures[:, None, None]
-    itself = torch.eye(num_views, dtype=torch.bool)
+    itself = torch.eye(num_views, dtype=torch.bool, device=projections.device)
     similarities = similarities.masked_fill(itself, -torch.inf)
-    partners = torch.arange(num_views).roll(num_views // 2).repeat(num_models)
-    losses = functional.cross_entropy(similarities.flatten(0, 1), partners, reduction="none")
+    partners = torch.arange(num_views, device=projections.device).roll(num_views // 2)
+    losses = functional.cross_entropy(
+        similarities.flatten(0, 1), partners.repeat(num_models), reduction="none"
+    )
     return losses.view(num_models, num_views).mean(dim=1)
 
 
@@ -148,7 +150,7 @@ def fit_probes(features: Tensor, labels: Tensor, num_labels: int) -> tuple[Tenso
         Weights ``(models, labels, size)`` and biases ``(models, labels)``.
     """
     rows = features.double().nan_to_num()
-    classes = torch.arange(num_labels)
+    classes = torch.arange(num_labels, device=rows.device)
     members = (labels[..., None] == classes).double()  # (model, row, label)
     counts = members.sum(dim=1).clamp(min=1)
     means = members.mT @ rows / counts[..., None]
@@ -157,7 +159,8 @@ def fit_probes(features: Tensor, labels: Tensor, num_labels: int) -> tuple[Tenso
     covariances = within.mT @ within / counted.sum(dim=1, keepdim=True).clamp(min=1)
     size = rows.shape[-1]
     spread = covariances.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]
-    covariances = covariances + (PROBE_SHRINKAGE * spread + 1e-12) * torch.eye(size).double()
+    identity = torch.eye(size, dtype=rows.dtype, device=rows.device)
+    covariances = covariances + (PROBE_SHRINKAGE * spread + 1e-12) * identity
     weights = torch.linalg.solve_ex(covariances, means.mT).result.mT
     priors = (counts / counts.sum(dim=1, keepdim=True)).log()
     biases = priors - (weights * means).sum(dim=-1) / 2

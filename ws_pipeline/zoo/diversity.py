@@ -33,11 +33,11 @@ from ws_pipeline.zoo.diversity_rows import (
 )
 from ws_pipeline.zoo.factor_effects import MIN_MODELS, varied_factors
 from ws_pipeline.zoo.index import REPOS_FOLDER, read_index
-from ws_pipeline.zoo.model_probes import sample_evenly
+from ws_pipeline.zoo.samples import sample_evenly, sample_relatives
 from ws_pipeline.zoo.spectra import spectral_summaries
 
 MAX_PAIRED_MODELS = 1_000
-"""Most models of one shape whose pairs are taken, evenly spread: half a million pairs."""
+"""Most models of one shape whose pairs are taken: half a million pairs."""
 MAX_DECOMPOSED_MODELS = 200
 """Most models of one shape whose singular values are taken. A small CNN takes 0.3 ms."""
 
@@ -129,12 +129,12 @@ def _describe_factors(
 
 def _collect_distances(into: Pairs, shape: _Shape, roots: list[str]) -> None:
     """Add distances of all pairs, and of a sample of them after alignment."""
-    places = sample_evenly(len(roots), MAX_PAIRED_MODELS)
-    chosen = np.array([roots[place] for place in places])
+    places = sample_relatives(roots, MAX_PAIRED_MODELS)
+    repos, chosen = [shape.repos[place] for place in places], np.array(roots)[places]
     l2, cosine = _pairwise_distances(np.stack([shape.flats[place] for place in places]))
     collect_pairs(into, "l2_distance", l2, chosen)
     collect_pairs(into, "cosine_distance", cosine, chosen)
-    pairs = measure_pairs(shape.repos, roots)
+    pairs = measure_pairs(repos, chosen.tolist())
     if pairs is None:
         return
     values = {

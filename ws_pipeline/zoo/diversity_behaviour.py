@@ -28,12 +28,13 @@ from ws_pipeline.zoo.diversity_rows import (
 from ws_pipeline.zoo.factor_effects import MIN_MODELS, varied_factors
 from ws_pipeline.zoo.held_out import HeldOut, take_test_rows
 from ws_pipeline.zoo.index import PREDICTIONS_FOLDER, REPOS_FOLDER
-from ws_pipeline.zoo.model_probes import MAX_PROBED_MODELS, probe_models, sample_evenly
+from ws_pipeline.zoo.model_probes import MAX_PROBED_MODELS, probe_models
+from ws_pipeline.zoo.samples import sample_evenly, sample_relatives
 
 METRICS = ("accuracy", "train_accuracy", "loss", "generalization_gap")
 EXPLAINED_METRICS = ("accuracy", "generalization_gap", "loss")
 MAX_COMPARED_MODELS = 400
-"""Most models of one data set whose predictions are compared, evenly spread: 80,000 pairs. With
+"""Most models of one data set whose predictions are compared: 80,000 pairs. With
 10,000 test rows that takes 1.6 seconds."""
 MAX_LEVELS = 12
 """Most levels of a factor that are described one by one."""
@@ -90,7 +91,7 @@ def _compare_models(
     folder: Path, family: str, dataset: str, part: pl.DataFrame, *, data: Path | None, pairs: Pairs
 ) -> Iterator[Row]:
     """Collect what pairs of models share, and describe what running a sample of them gives."""
-    compared = part[sample_evenly(len(part), MAX_COMPARED_MODELS)]
+    compared = part[sample_relatives(part["root"].to_list(), MAX_COMPARED_MODELS)]
     predicted = read_predictions(folder, compared)
     if predicted is None:
         return

@@ -42,13 +42,6 @@ class Probe:
     features: NDArray[np.float64]
 
 
-def sample_evenly(count: int, limit: int) -> list[int]:
-    """Take at most ``limit`` of ``count`` places, evenly spread."""
-    if count <= limit:
-        return list(range(count))
-    return [place * count // limit for place in range(limit)]
-
-
 def change_images(images: Tensor) -> dict[str, Tensor]:
     """Make the changed copies of images ``(rows, channels, height, width)``, always the same."""
     generator = torch.Generator().manual_seed(SEED)

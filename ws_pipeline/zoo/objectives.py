@@ -29,7 +29,9 @@ class Supervised:
         self._mixing = Mixing(plans, are_images=are_images)
         smoothing = [float(plan.factors["label_smoothing"]) for plan in plans]
         dtype = stack.leaves[0].dtype
-        self._smoothing = torch.tensor(smoothing, dtype=dtype) if any(smoothing) else None
+        self._smoothing = (
+            torch.tensor(smoothing, dtype=dtype, device=stack.device) if any(smoothing) else None
+        )
 
     def begin_epoch(self, epoch: int) -> None:
         """Open the random streams of an epoch."""
@@ -47,7 +49,8 @@ class Supervised:
         logits = self._stack.forward(mixed.inputs, training=True, masks=masks)
         first = losses_of(logits, mixed.labels, self._smoothing)
         second = losses_of(logits, mixed.other_labels, self._smoothing)
-        return mixed.shares * first + (1 - mixed.shares) * second
+        shares = mixed.shares.to(first.device)
+        return shares * first + (1 - shares) * second
 
     def begin_evaluation(self) -> None:
         """Do nothing: the models put out logits."""
@@ -84,7 +87,9 @@ class Contrastive:
         self._num_labels = num_labels
         self._head = HEAD_PREFIXES[plans[0].architecture][-1]
         temperatures = [float(plan.factors["temperature"]) for plan in plans]
-        self._temperatures = torch.tensor(temperatures, dtype=stack.leaves[0].dtype)
+        self._temperatures = torch.tensor(
+            temperatures, dtype=stack.leaves[0].dtype, device=stack.device
+        )
         self._weights = self._biases = torch.empty(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -106,7 +111,9 @@ class Contrastive:
             parts = [self._stack.forward(rows.inputs, training=False) for rows in self._probe_rows]
         labels = torch.cat([rows.labels for rows in self._probe_rows], dim=1)
         features = torch.cat(parts, dim=1)
-        self._weights, self._biases = fit_probes(features, labels, self._num_labels)
+        self._weights, self._biases = fit_probes(
+            features, labels.to(features.device), self._num_labels
+        )
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Read the probes off features."""
@@ -115,7 +122,7 @@ class Contrastive:
     def publish(self, index: int, state: State) -> State:
         """Put the probe in the projection's place."""
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(self._head)}
-        weight, bias = self._weights[index].clone(), self._biases[index].clone()
+        weight, bias = self._weights[index].clone().cpu(), self._biases[index].clone().cpu()
         return kept | {f"{self._head}weight": weight, f"{self._head}bias": bias}
 
 

@@ -3,7 +3,8 @@
 All parameters of the models that share an optimiser's settings are one leaf ``(models,
 num_params)``: an optimiser of ``torch.optim`` then takes one step over few large tensors, whatever
 the number of models and layers. Buffers (BatchNorm statistics) are stacked and updated in place.
-Nothing flows between models, so one that diverges hurts no other. No I/O.
+Nothing flows between models, so one that diverges hurts no other. What models see is drawn on the
+CPU, so that it does not depend on the device, and moved there once a step. No I/O.
 
 Source: https://docs.pytorch.org/tutorials/intermediate/ensembling.html. We differ in the leaves,
 and in taking the gradient of the summed losses instead of ``vmap(grad)``.
@@ -24,6 +25,8 @@ LARGE_IMAGE_PIXELS = 400
 1.9 times as long as one model after the other (28x28, 2,464 parameters, one Zen 4 core); at 8x8 it
 takes a quarter. One by one, without ``vmap``, activations can lie channels last, where max pooling
 takes a quarter of its time (32 images of 24x24x8 forward and back: 0.24 ms against 1.0)."""
+
+CPU = torch.device("cpu")
 
 State = dict[str, Tensor]
 """A module's parameters and persistent buffers by name."""
@@ -48,6 +51,8 @@ class Stack:
         module: A module of the common shape; only its structure is used.
         states: Initial state of each model.
         group_sizes: How many consecutive models share each leaf of parameters.
+        dtype: Precision of weights and arithmetic.
+        device: Where weights, buffers and arithmetic are.
     """
 
     def __init__(
@@ -58,20 +63,23 @@ class Stack:
         group_sizes: Sequence[int],
         *,
         dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
     ) -> None:
         self.num_models = len(states)
-        self._wrapped = _LogitsOf(architecture, module.to(dtype))
+        self.device = device
+        parameters = dict(module.named_parameters())  # before the move: tied ones count once
+        self._wrapped = _LogitsOf(architecture, module.to(device, dtype))
         self._convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
-        parameters = dict(module.named_parameters())
         self._shapes = {name: parameter.shape for name, parameter in parameters.items()}
         self._sizes = [parameter.numel() for parameter in parameters.values()]
         flat = torch.stack([torch.cat([s[name].flatten() for name in parameters]) for s in states])
         self.leaves = [
-            part.clone().requires_grad_() for part in torch.split(flat.to(dtype), [*group_sizes])
+            part.clone().requires_grad_()
+            for part in torch.split(flat.to(device, dtype), [*group_sizes])
         ]
         kept = module.state_dict()
         self.buffers = {
-            name: torch.stack([state[name] for state in states]).to(buffer.dtype)
+            name: torch.stack([state[name] for state in states]).to(device, buffer.dtype)
             for name, buffer in module.named_buffers()
             if name in kept
         }
@@ -89,9 +97,10 @@ class Stack:
         Masks go by the name of their buffer. In training, BatchNorm's running statistics move.
 
         Returns:
-            Logits ``(models, batch, ..., classes)``.
+            Logits ``(models, batch, ..., classes)``, on the stack's device.
         """
         self._wrapped.train(training)
+        inputs = inputs.to(self.device)
         flat = torch.cat(self.leaves)
         parameters = {
             f"module.{name}": part.view(self.num_models, *shape)
@@ -99,9 +108,11 @@ class Stack:
                 self._shapes.items(), torch.split(flat, self._sizes, dim=1), strict=True
             )
         }
-        buffers = {**self.buffers, **(masks or {})}
+        drawn = {name: mask.to(self.device) for name, mask in (masks or {}).items()}
+        buffers = {**self.buffers, **drawn}
         buffers = {f"module.{name}": buffer for name, buffer in buffers.items()}
-        if self._convolves and inputs[0, 0].numel() >= LARGE_IMAGE_PIXELS:
+        is_large = self._convolves and inputs[0, 0].numel() >= LARGE_IMAGE_PIXELS
+        if is_large and self.device.type == "cpu":
             return self._run_in_turn(parameters, buffers, inputs)
         logits: Tensor = vmap(self._run_one, randomness="error")(parameters, buffers, inputs)
         return logits
@@ -131,12 +142,13 @@ class Stack:
         return output
 
     def state(self, index: int) -> State:
-        """Copy out one model's parameters and buffers."""
+        """Copy out one model's parameters and buffers, to the CPU."""
         with torch.no_grad():
-            flat = torch.cat(self.leaves)[index]
+            flat = torch.cat(self.leaves)[index].cpu()
         parts = zip(self._shapes.items(), torch.split(flat, self._sizes), strict=True)
         state = {name: part.view(shape).clone() for (name, shape), part in parts}
-        return state | {name: buffer[index].clone() for name, buffer in self.buffers.items()}
+        own = {name: buffer[index].clone().cpu() for name, buffer in self.buffers.items()}
+        return state | own
 
     def finite(self) -> Tensor:
         """Tell which models have only finite parameters: ``(models,)``."""
@@ -149,10 +161,11 @@ def losses_of(logits: Tensor, labels: Tensor, smoothing: Tensor | None = None) -
 
     Args:
         logits: ``(models, batch, ..., classes)``.
-        labels: ``(models, batch, ...)``, some of them ignored.
+        labels: ``(models, batch, ...)``, some of them ignored, on any device.
         smoothing: Label smoothing of each model ``(models,)``; None for none at all.
     """
     num_models = len(labels)
+    labels = labels.to(logits.device)
     rows = logits.reshape(-1, logits.shape[-1])
     entropy = functional.cross_entropy(
         rows, labels.reshape(-1), reduction="none", ignore_index=IGNORED_LABEL
@@ -166,6 +179,7 @@ def losses_of(logits: Tensor, labels: Tensor, smoothing: Tensor | None = None) -
 
 def accuracies_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of each model's labels that it gets right: ``(models,)``."""
+    labels = labels.to(logits.device)
     counted = (labels != IGNORED_LABEL).flatten(1)
     right = (logits.argmax(dim=-1) == labels).flatten(1) & counted
     return right.sum(dim=1) / counted.sum(dim=1).clamp(min=1)

@@ -45,7 +45,7 @@ from ws_pipeline.zoo.index import (
     write_if_changed,
 )
 from ws_pipeline.zoo.repos import RepoWriter, read_state
-from ws_pipeline.zoo.stack import State
+from ws_pipeline.zoo.stack import CPU, State
 from ws_pipeline.zoo.training import Progress, TrainedModel, train_stack
 from ws_pipeline.zoo.workers import Plans, divide_plans, run_stacks
 
@@ -80,10 +80,11 @@ def train_zoo(
     folder: Path,
     *,
     data: Path | None = None,
+    device: torch.device = CPU,
     num_workers: int = 2,
     show_progress: bool | None = None,
 ) -> ZooSummary:
-    """Train a zoo, or take up where an earlier run was stopped.
+    """Train a zoo, or take up where an earlier run, or processes of ``share``, came to.
 
     Each worker is a thread that trains whole stacks with one torch thread: no barriers between
     cores inside an operation, and results that do not depend on the number of cores.
@@ -92,6 +93,7 @@ def train_zoo(
         config: The zoo.
         folder: Where it goes; made when it is not there.
         data: Where data sets lie that do not ship with the dependencies.
+        device: Where stacks train.
         num_workers: Threads that train at the same time.
         show_progress: Whether to draw a bar; None draws it on a terminal only.
     """
@@ -100,11 +102,10 @@ def train_zoo(
         return found
     (folder / SUMMARY_FILE).unlink(missing_ok=True)
     plans = plan_zoo(config)
-    (folder / POPULATIONS_FOLDER).mkdir(parents=True, exist_ok=True)
     stacks = {name: divide_plans(population) for name, population in plans.items()}
     seconds = dict.fromkeys(plans, 0.0)
     stop = threading.Event()
-    with _bar(config.name, sum(map(len, plans.values())), show_progress) as bar:
+    with show_models(config.name, sum(map(len, plans.values())), show_progress) as bar:
 
         def train(grid: GridConfig, stack: Plans) -> pl.DataFrame:
             def advance(num_epochs: int) -> None:
@@ -114,11 +115,11 @@ def train_zoo(
 
             start = time.perf_counter()
             dataset = load_dataset(grid.dataset, data)
-            rows = _train_recorded(config, stack, dataset, folder, advance)
+            rows = train_recorded(config, stack, dataset, folder, device=device, progress=advance)
             seconds[grid.name] += round(time.perf_counter() - start, 2)
             return rows
 
-        with _one_torch_thread():
+        with one_torch_thread():
             tables = run_stacks(
                 config.populations, stacks, train, num_workers=num_workers, stop=stop
             )
@@ -144,7 +145,8 @@ def read_summary(folder: Path, config: ZooConfig | None = None) -> ZooSummary | 
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
+    """Let no operation spread over cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -153,8 +155,8 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _bar(name: str, num_models: int, show: bool | None) -> "tqdm[NoReturn]":
-    """Count models; those that are half-way count half."""
+def show_models(name: str, num_models: int, show: bool | None) -> "tqdm[NoReturn]":
+    """Draw a bar that counts models; those that are half-way count half."""
     return tqdm(
         total=num_models,
         desc=f"zoo {name}",
@@ -171,12 +173,23 @@ def _record_name(config: ZooConfig, stack: Plans) -> str:
     return f"{stack[0].population}-{digest[:12]}"
 
 
-def _train_recorded(
-    config: ZooConfig, stack: Plans, dataset: Dataset, folder: Path, progress: Progress
+def train_recorded(
+    config: ZooConfig,
+    stack: Plans,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: torch.device,
+    progress: Progress,
 ) -> pl.DataFrame:
-    """Train a stack and write its repos, unless an earlier run did so."""
+    """Train a stack and write its repos, unless an earlier run did so.
+
+    Returns:
+        Its rows of the index.
+    """
     name = _record_name(config, stack)
     record = folder / POPULATIONS_FOLDER / f"{name}.parquet"
+    record.parent.mkdir(parents=True, exist_ok=True)
     predictions_file = record.with_suffix(".safetensors")
     if record.is_file() and predictions_file.is_file():
         table = pl.read_parquet(record)
@@ -186,7 +199,7 @@ def _train_recorded(
     rows: list[dict[str, object]] = []
     predictions: dict[str, Tensor] = {}
     writer = RepoWriter(config, stack[0], dataset, folder)
-    for model in _train_one_stack(stack, dataset, folder, progress):
+    for model in _train_one_stack(stack, dataset, folder, device, progress):
         rows += writer.write_model(model, predictions)
     write_if_changed(predictions_file, save(predictions))
     table = pl.DataFrame(rows, schema=dict(INDEX_SCHEMA))
@@ -210,7 +223,7 @@ def _write_predictions(
 
 
 def _train_one_stack(
-    plans: Plans, dataset: Dataset, folder: Path, progress: Progress
+    plans: Plans, dataset: Dataset, folder: Path, device: torch.device, progress: Progress
 ) -> list[TrainedModel]:
     """Train the plans whose parents came through; the others come back without a checkpoint."""
     parents: dict[str, State] = {}
@@ -220,7 +233,11 @@ def _train_one_stack(
             if repo.is_dir():
                 parents[plan.parent.model_id] = read_state(plan.parent, dataset, repo)
     able = [plan for plan in plans if plan.parent is None or plan.parent.model_id in parents]
-    trained = train_stack(able, dataset, parents=parents, progress=progress) if able else []
+    trained = (
+        train_stack(able, dataset, parents=parents, device=device, progress=progress)
+        if able
+        else []
+    )
     results = {model.plan.model_id: model for model in trained}
     return [results.get(plan.model_id, TrainedModel(plan=plan)) for plan in plans]
 

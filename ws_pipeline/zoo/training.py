@@ -27,7 +27,7 @@ from ws_pipeline.zoo.dropout import DropoutMasks
 from ws_pipeline.zoo.grid import ModelPlan
 from ws_pipeline.zoo.heads import head_names
 from ws_pipeline.zoo.objectives import Contrastive, Objective, Supervised
-from ws_pipeline.zoo.stack import Stack, State, accuracies_of, losses_of
+from ws_pipeline.zoo.stack import CPU, Stack, State, accuracies_of, losses_of
 
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -135,6 +135,7 @@ def train_stack(
     *,
     parents: Mapping[str, State] | None = None,
     dtype: torch.dtype = torch.float32,
+    device: torch.device = CPU,
     progress: Progress = lambda _: None,
 ) -> list[TrainedModel]:
     """Train models of one architecture, shape, data set, objective, batch size and epochs.
@@ -144,13 +145,14 @@ def train_stack(
         dataset: The data set of all of them.
         parents: Weights of the parents of fine-tunes, by the parent's model id.
         dtype: Precision of weights and arithmetic.
+        device: Where they train; what is drawn for them does not depend on it.
         progress: Told after each epoch.
 
     Returns:
         One result per plan, in the order given.
     """
     ordered = sorted(plans, key=lambda plan: (repr(_group_of(plan)), plan.model_id))
-    run = _Run(ordered, dataset, parents or {}, dtype)
+    run = StackRun(ordered, dataset, parents or {}, dtype, device)
     for epoch in range(1, plans[0].num_epochs + 1):
         run.train_epoch(epoch)
         progress(len(plans))
@@ -162,8 +164,8 @@ def _labels_of(batches: Sequence[Batch]) -> Tensor:
     return torch.cat([batch.labels for batch in batches], dim=1)
 
 
-class _Run:
-    """The state of one stack's training."""
+class StackRun:
+    """The state of one stack's training; made, it has its initial weights and random streams."""
 
     def __init__(
         self,
@@ -171,6 +173,7 @@ class _Run:
         dataset: Dataset,
         parents: Mapping[str, State],
         dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         first = plans[0]
         self.models = [TrainedModel(plan=plan) for plan in plans]
@@ -181,12 +184,11 @@ class _Run:
             for plan in plans
         ]
         module = _build_trainee(first, dataset)
-        self.stack = Stack(
-            first.architecture, module, states, [size for _, size in groups], dtype=dtype
-        )
+        sizes = [size for _, size in groups]
+        self.stack = Stack(first.architecture, module, states, sizes, dtype=dtype, device=device)
         self.optimizers = make_optimizers(self.stack.leaves, [key for key, _ in groups])
         self.val = self.batches.held_out("val")
-        dropout = DropoutMasks(plans, module, self.val[0].inputs[0, :1])
+        dropout = DropoutMasks(plans, module, self.val[0].inputs[0, :1].to(device))
         self.objective = self._make_objective(dropout, dataset)
         self.num_epochs = first.num_epochs
         self.test = self.batches.held_out("test")
@@ -207,7 +209,7 @@ class _Run:
 
     def train_epoch(self, epoch: int) -> None:
         """Do one epoch's steps, then look at the models."""
-        total = torch.zeros(self.stack.num_models)
+        total = torch.zeros(self.stack.num_models, device=self.stack.device)
         num_steps = self.batches.num_steps
         self.objective.begin_epoch(epoch)
         for step, batch in enumerate(self.batches.epoch(epoch)):
@@ -243,7 +245,7 @@ class _Run:
             parts = [self.stack.forward(batch.inputs, training=False) for batch in batches]
             logits, labels = self.objective.logits(torch.cat(parts, dim=1)), _labels_of(batches)
             accuracies = accuracies_of(logits, labels)
-            return accuracies, losses_of(logits, labels), logits.argmax(dim=-1)
+            return accuracies, losses_of(logits, labels), logits.argmax(dim=-1).cpu()
 
     def _keep_checkpoints(self, epoch: int, val_accuracies: Tensor) -> None:
         test_accuracies, test_losses, predicted = self._evaluate(self.test)

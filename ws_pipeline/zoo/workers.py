@@ -1,4 +1,4 @@
-"""The stacks of a zoo on worker threads: which models train together, in which order. No I/O."""
+"""The stacks of a zoo: which models train together, in which order, on which worker. No I/O."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +30,31 @@ def divide_plans(plans: Plans) -> list[list[ModelPlan]]:
         for count in [-(-len(members) // MAX_STACK_MODELS)]
         for part in range(count)
     ]
+
+
+def divide_stacks(
+    grids: Sequence[GridConfig], stacks: Mapping[str, Sequence[Plans]], *, index: int, count: int
+) -> list[list[tuple[GridConfig, Plans]]]:
+    """Deal stacks to so many processes; what one of them gets, generation by generation.
+
+    Parents come a generation before their children, so that a process which waits for the others
+    between two generations finds every parent trained.
+
+    Args:
+        grids: The populations, parents before children.
+        stacks: Of each population, by name.
+        index: Which process.
+        count: How many there are.
+    """
+    depths: dict[str, int] = {}
+    generations: list[list[tuple[GridConfig, Plans]]] = []
+    for grid in grids:
+        depth = 0 if grid.parent is None else depths[grid.parent.population] + 1
+        depths[grid.name] = depth
+        if depth == len(generations):
+            generations.append([])
+        generations[depth] += [(grid, plans) for plans in stacks[grid.name]]
+    return [generation[index::count] for generation in generations]
 
 
 def run_stacks(

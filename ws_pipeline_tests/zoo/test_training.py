@@ -15,7 +15,7 @@ from ws_pipeline.zoo.datasets.catalog import load_dataset
 from ws_pipeline.zoo.datasets.dataset import LabelledDataset
 from ws_pipeline.zoo.dropout import DropoutMasks
 from ws_pipeline.zoo.grid import ModelPlan, plan_population
-from ws_pipeline.zoo.training import TrainedModel, train_stack
+from ws_pipeline.zoo.training import StackRun, TrainedModel, train_stack
 
 SETTINGS = (
     {"learning_rate": 1e-2, "optimizer": "sgd", "schedule": "cosine", "label_smoothing": 0.1},
@@ -93,6 +93,34 @@ def test_in_single_precision_they_are_equal_to_a_ten_thousandth(architecture: st
     together = train_stack(plans, dataset)
     (alone,) = train_stack([plans[1]], dataset)
     assert largest_difference(together[1], alone) < 1e-4
+
+
+ON_IMAGES: tuple[Mapping[str, float | str], ...] = (
+    {"objective": "contrastive"},
+    {"mixup": 0.8, "cutmix": 1.0, "random_erasing": 0.25, "flip": 0.5, "shift": 1.0, "noise": 0.1},
+)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "factors"),
+    [*((name, {}) for name in SMALL), *(("vit", factors) for factors in ON_IMAGES)],
+)
+def test_a_step_happens_where_the_models_are(
+    architecture: str, factors: Mapping[str, float | str]
+) -> None:
+    """Torch's device without memory refuses operands of another, as a GPU does."""
+    plans = [
+        replace(plan, factors={**plan.factors, **factors}) for plan in make_plans(architecture)
+    ]
+    dataset = load_dataset(plans[0].dataset)
+    run = StackRun(plans, dataset, {}, torch.float32, torch.device("meta"))
+    run.objective.begin_epoch(1)
+    losses = run.objective.losses(next(iter(run.batches.epoch(1))))
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    for optimizer in run.optimizers:
+        optimizer.step()
+    assert losses.device == run.stack.device
+    assert all(leaf.grad is not None for leaf in run.stack.leaves)
 
 
 def test_a_stack_of_one_equals_plain_torch_training() -> None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from ws_pipeline.defs.config_digests import config_digest
+from ws_pipeline.defs.launcher import LauncherResource
 from ws_pipeline.defs.partitions import zoos
 from ws_pipeline.defs.resources import HomeResource, MlflowResource
 from ws_pipeline.defs.step import Step, markdown_table
@@ -13,6 +15,14 @@ from ws_pipeline.zoo.catalog import zoo_config
 
 MODELS = dg.AssetKey(["zoo", "models"])
 DIVERSITY = dg.AssetKey(["zoo", "diversity"])
+
+
+class ZooOptions(dg.Config):
+    """How a zoo is trained, which changes no model."""
+
+    num_processes: int = Field(
+        default=1, ge=1, description="More than one are started by Accelerate, each on its own GPU"
+    )
 
 
 @dg.asset(
@@ -24,20 +34,36 @@ DIVERSITY = dg.AssetKey(["zoo", "diversity"])
     code_version="1",
     tags={"ws/cost": "minutes"},
 )
-def zoo_models(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[Any]:
+def zoo_models(
+    context: dg.AssetExecutionContext,
+    config: ZooOptions,
+    home: HomeResource,
+    launcher: LauncherResource,
+) -> dg.MaterializeResult[Any]:
     """A trained zoo: its models as repos in the embedded hub, with cards of factors and metrics.
 
     A complete folder with the same config digest is reused, and repos that did not change are not
     copied again.
     """
+    import torch
+
     from ws_pipeline.zoo.publish import publish_zoo
-    from ws_pipeline.zoo.train import train_zoo
+    from ws_pipeline.zoo.train import read_summary, train_zoo
 
     step = Step.begin(context)
     folder = home.folder / "zoos" / step.partition
-    config = zoo_config(step.partition)
-    summary = train_zoo(config, folder, data=home.data_folder)
-    num_published = publish_zoo(folder, home.folder / "hub", config.owner)
+    zoo = zoo_config(step.partition)
+    if config.num_processes > 1 and read_summary(folder, zoo) is None:
+        data = ["--data", str(home.data_folder)] if home.data_folder else []
+        launcher.run(
+            context=context,
+            module="ws_pipeline.zoo.share",
+            arguments=["--zoo", zoo.name, "--folder", str(folder), *data],
+            num_processes=config.num_processes,
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    summary = train_zoo(zoo, folder, data=home.data_folder, device=device)
+    num_published = publish_zoo(folder, home.folder / "hub", zoo.owner)
     index = pl.read_parquet(folder / "index.parquet")
     return step.finish(
         index,
