@@ -124,12 +124,10 @@ def _local(path: Path) -> AbstractContextManager[Path]:
 
 def embed_all(backbone: Path, models: Mapping[str, OpenModel]) -> Iterator[dict[str, Any]]:
     """Yield name and vector of each model."""
-    import torch
-
     from ws_pipeline.backbone.embed import embed_checkpoint
-    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.backbone.loading import load_backbone
 
-    model = Backbone.from_pretrained(backbone).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_backbone(backbone)
     for name, open_model in models.items():
         with open_model() as source:
             yield {"model": name, "embedding": embed_checkpoint(model, source)["embedding"]}

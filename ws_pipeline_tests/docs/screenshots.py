@@ -31,7 +31,7 @@ WIDTH = 1100
 SETTLE_MS = 15_000
 """Graphs and charts draw themselves after the page has loaded."""
 
-SIZES = {"lineage": (1700, 640), "plots": (1280, 1000)}
+SIZES = {"lineage": (1900, 1000), "plots": (1280, 800)}
 """Of the window, where it is not a desktop's."""
 
 
@@ -71,7 +71,8 @@ def expand_groups(page: Page) -> None:
 def show_plots(page: Page) -> None:
     """Show an asset's numbers over its materialisations."""
     page.get_by_role("button", name="Plots").click()
-    page.get_by_text("Metadata", exact=True).first.scroll_into_view_if_needed()
+    heading = page.get_by_text("Metadata", exact=True).first
+    heading.evaluate("element => element.scrollIntoView({block: 'start'})")
 
 
 def show_partition(page: Page) -> None:
