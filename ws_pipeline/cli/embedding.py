@@ -70,6 +70,10 @@ def embed(
     --out writes a Parquet file with the columns model and embedding, --json prints both and the
     neighbours. Neighbours are known where the corpus was embedded by the same backbone.
     """
+    if to is not None and to.is_dir():
+        raise RefusedError(
+            f"--out must be a Parquet file, {str(to)!r} is a folder.", reason=Reason.MISUSE
+        )
     folder = find_home(home)
     sources = find_models(models, folder, endpoint, max_bytes=int(max_gb * 1e9))
     chosen = find_backbone(folder, recipe, backbone)
