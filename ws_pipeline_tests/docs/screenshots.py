@@ -51,7 +51,6 @@ def take_pages(
     pages: dict[str, tuple[str, Prepare | None]] = {
         "lineage": (f"{dagster}/asset-groups", expand_groups),
         "plots": (f"{dagster}/assets/corpus/splits?view=overview", show_plots),
-        "partition": (f"{dagster}/assets/tokens/shards?view=partitions", show_partition),
         "compare": (compare_url(mlflow, home), close_assistant),
         "report": ((report / "report.html").as_uri(), show_figure),
         "atlas": ((report / "atlas.html").as_uri(), None),
@@ -87,11 +86,6 @@ def show_plots(page: Page) -> None:
     page.get_by_role("button", name="Plots").click()
     heading = page.get_by_text("Metadata", exact=True).first
     heading.evaluate("element => element.scrollIntoView({block: 'start'})")
-
-
-def show_partition(page: Page) -> None:
-    """Open one family."""
-    page.locator("a, div").filter(has_text=re.compile(r"^(cnn|mlp|openwakeword)$")).last.click()
 
 
 def close_assistant(page: Page) -> None:

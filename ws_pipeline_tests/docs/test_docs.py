@@ -6,7 +6,7 @@ from ws_pipeline.cli.app import run
 from ws_pipeline.definitions import defs
 from ws_pipeline.errors import Reason
 from ws_pipeline.recipes.catalog import RECIPE_NAMES
-from ws_pipeline_tests.docs.pages import ROOT, find_commands
+from ws_pipeline_tests.docs.pages import FOLDER, MAX_BYTES, MAX_TOTAL_BYTES, ROOT, find_commands
 
 CODE = re.compile(r"`([a-z0-9_/-]+)`")
 
@@ -36,6 +36,15 @@ def test_the_command_of_a_page_has_these_options(
 ) -> None:
     assert run([*arguments, "--help"]) == 0  # options are parsed before help is shown
     capsys.readouterr()
+
+
+def test_pictures_are_small_and_each_is_shown() -> None:
+    sizes = {path.name: path.stat().st_size for path in FOLDER.glob("*")}
+    assert max(sizes.values()) <= MAX_BYTES
+    assert sum(sizes.values()) <= MAX_TOTAL_BYTES
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    text = "".join(page.read_text() for page in pages)
+    assert {name for name in sizes if f"images/{name})" not in text} == set()
 
 
 def test_links_between_pages_lead_somewhere() -> None:
