@@ -8,6 +8,7 @@ import polars as pl
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import zoos
 from ws_pipeline.defs.resources import HomeResource, MlflowResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.zoo.catalog import zoo_config
 
@@ -24,6 +25,7 @@ DIVERSITY = dg.AssetKey(["zoo", "diversity"])
     code_version="1",
     tags={"ws/cost": "minutes"},
 )
+@retried
 def zoo_models(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[Any]:
     """A trained zoo: its models as repos in the embedded hub, with cards of factors and metrics.
 
@@ -81,6 +83,7 @@ def _tabulate_accuracies(index: pl.DataFrame) -> str:
     owners=["team:zoo"],
     code_version="2",
 )
+@retried
 def zoo_diversity(
     context: dg.AssetExecutionContext, home: HomeResource, mlflow: MlflowResource
 ) -> dg.MaterializeResult[Any]:
