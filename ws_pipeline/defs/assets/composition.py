@@ -8,6 +8,7 @@ import polars as pl
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step, markdown_table
 
 COMPOSITION = dg.AssetKey(["evaluation", "composition"])
@@ -29,6 +30,7 @@ class CompositionOptions(dg.Config):
     code_version="1",
     tags={"ws/cost": "minutes"},
 )
+@retried
 def composition(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     config: CompositionOptions,

@@ -16,6 +16,7 @@ from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.io_managers import load_all_partitions, table_key
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.runs import load_backbones
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.hub.lineage import lineage_edges
@@ -42,6 +43,7 @@ _LAYERS = dg.AssetIn(LAYERS, partition_mapping=dg.AllPartitionMapping())
     owners=["team:evaluation"],
     code_version="3",
 )
+@retried
 def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
@@ -94,6 +96,7 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     owners=["team:evaluation"],
     code_version="3",
 )
+@retried
 def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
@@ -166,6 +169,7 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     owners=["team:evaluation"],
     code_version="2",
 )
+@retried
 def reconstruction(
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
@@ -242,6 +246,7 @@ def results_table(results: pl.DataFrame) -> dg.MarkdownMetadataValue:
     owners=["team:evaluation"],
     code_version="1",
 )
+@retried
 def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     properties: pl.LazyFrame,
