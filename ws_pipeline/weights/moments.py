@@ -1,11 +1,17 @@
 """Mean and squared deviations of numbers in float64, mergeable chunk by chunk. No I/O.
 
-Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", for the merge and
-for the correction of the mean's rounding.
+Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", for the merge.
 """
 
 from dataclasses import dataclass
 from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+DOT_LENGTH = 2**13
+"""Elements per dot product. BLAS gives longer ones to several threads, and then the last bits of
+a sum hang on how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,3 +37,13 @@ class Moments:
         squares = self.squares + other.squares
         squares += difference * difference * self.count * other.count / count
         return Moments(count=count, mean=mean, squares=squares)
+
+
+def square_sums(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the sum of squares of each row, ``(num_rows,)``."""
+    num_rows, size = rows.shape
+    whole = size - size % DOT_LENGTH
+    blocks = rows[:, :whole].reshape(num_rows, -1, DOT_LENGTH)
+    rest = rows[:, whole:]
+    sums: npt.NDArray[np.float64] = np.vecdot(blocks, blocks).sum(axis=1) + np.vecdot(rest, rest)
+    return sums

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ws_pipeline.weights.moments import square_sums
+
 QUANTILES = (0.01, 0.25, 0.50, 0.75, 0.99)
 
 
@@ -31,13 +33,16 @@ def measure_rows(rows: npt.NDArray[Any]) -> RowStatistics:
     Whether one row comes or thousands at once, each gets the same statistics to the bit. What is
     not finite shows in them.
     """
-    from ws_pipeline.weights.sweeps import measure_ordered  # compiled loops
-
     with np.errstate(all="ignore"):
-        size = rows.shape[1]
+        wide = rows.astype(np.float64)
+        size = wide.shape[1]
+        means = wide.sum(axis=1) / size
+        wide -= means[:, None]
+        squares = square_sums(wide)
+        # The second term removes what rounding left in the mean (Chan et al., corrected).
+        squares -= wide.sum(axis=1) ** 2 / size
         # NaN sorts last.
         ordered = np.sort(rows, axis=1)
-        means, squares = measure_ordered(ordered)
         below, above, shares = (np.array(part) for part in zip(*rank_places(size), strict=True))
         left = ordered[:, below].astype(np.float64) + 0.0
         right = ordered[:, above].astype(np.float64) + 0.0

@@ -1,7 +1,7 @@
-"""Compiled loops over numbers: one sweep over a part, counts of narrow values, rows. No I/O.
+"""Compiled loops over numbers: one sweep over a part, counts of narrow values. No I/O.
 
 What numpy needs some forty passes for is one here: 1.0 ns per float32 number against 7
-(docs/decisions/0013). A loop is compiled when it is first called for a dtype, in 0.1 to 0.8
+(docs/decisions/0013). A loop is compiled when it is first called for a dtype, in 0.1 to 0.5
 CPU-seconds, and kept on disk where numba finds a directory that can be written: what
 ``NUMBA_CACHE_DIR`` names, ``__pycache__`` beside this file, or the user's cache. Where there is
 none, every process compiles. Import and first call take 0.6 s even so, which is why this module is
@@ -108,13 +108,6 @@ def count_values(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> Non
     _count(prepare(values), counts)
 
 
-def measure_ordered(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return mean and squared deviations of each row of ascending numbers, ``(num_rows,)`` each."""
-    means, squares = np.empty((2, len(rows)))
-    _measure_rows(prepare(rows), means, squares)
-    return means, squares
-
-
 @compile_loop
 @no_type_check
 def _sweep(part, edges, kept, counts, ends, sums, shift, members):  # noqa: PLR0917 - compiled
@@ -153,35 +146,6 @@ def _sweep(part, edges, kept, counts, ends, sums, shift, members):  # noqa: PLR0
 def _count(values, counts):
     for value in values:
         counts[value] += 1
-
-
-@compile_loop
-@no_type_check
-def _measure_rows(rows, means, squares):
-    size = rows.shape[1]
-    whole = size - size % LANES
-    sums = np.empty(2 * LANES)
-    for index in range(rows.shape[0]):
-        row = rows[index]
-        # The median is within one standard deviation of the mean: nothing cancels.
-        shift = np.float64(row[size // 2])
-        sums[:] = 0.0
-        for start in range(0, whole, LANES):
-            block = row[start : start + LANES]
-            for lane in range(LANES):
-                deviation = np.float64(block[lane]) - shift
-                sums[lane] += deviation
-                sums[LANES + lane] += deviation * deviation
-        for place in range(whole, size):
-            deviation = np.float64(row[place]) - shift
-            sums[place - whole] += deviation
-            sums[LANES + place - whole] += deviation * deviation
-        total, square = 0.0, 0.0
-        for lane in range(LANES):
-            total += sums[lane]
-            square += sums[LANES + lane]
-        means[index] = shift + total / size
-        squares[index] = square - total * total / size
 
 
 @no_type_check
