@@ -2,7 +2,7 @@
 
 ========================  ======================================================================
 ``latents``               nine numbers of each layer's token latents and two of its scale
-``spectra``               23 numbers of each layer's weights (``weights.spectra``)
+``spectra``               29 numbers of each layer's weights (``weights.spectra``)
 ``end_sketches``          the Gram matrices of both ends of the network (``weights.end_sketches``)
 ========================  ======================================================================
 
@@ -51,9 +51,12 @@ TYPICAL_SPECTRUM = np.array(
         *(-2.0, -0.4, 0.7, 0.7, 0.7, 0.7, 0.7, 0.2, 0.4, 0.2, 0.4, 0.0, 1.4),
         *(-1.8, -1.3, -1.2, -1.1, -0.8),
         *(-1.5, -1.3, -1.2, -1.2, -0.9),
+        *(0.0,) * 6,
     ]
 )
-SPREAD_SPECTRUM = np.array((2.8, 3.0, *(0.3,) * 5, 0.25, 0.4, 0.3, 0.4, 1.1, 1.0, *(3.0,) * 10))
+SPREAD_SPECTRUM = np.array(
+    (2.8, 3.0, *(0.3,) * 5, 0.25, 0.4, 0.3, 0.4, 1.1, 1.0, *(3.0,) * 10, *(0.5,) * 6)
+)
 TYPICAL_LATENTS = np.array((0.0, 0.0, 0.1, 0.0, 0.1, -1.0, -0.5, 0.7, 0.5, 0.6, -1.2))
 SPREAD_LATENTS = np.array((0.1, 0.2, 0.2, 0.1, 0.25, 0.5, 2.0, 0.3, 0.5, 0.35, 1.3))
 
@@ -63,7 +66,7 @@ class WeightDescription:
     """What is read off a model's weights without a backbone.
 
     Attributes:
-        spectra: ``(layers, 23)``.
+        spectra: ``(layers, 29)``.
         ends: ``(NUM_KINDS * SKETCH_SIZE,)``.
     """
 

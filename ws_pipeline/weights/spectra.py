@@ -1,10 +1,11 @@
-"""What of a layer no permutation of its units changes: singular values and norms. Pure; no I/O.
+"""What of a layer no permutation of its units changes: singular values, norms, quantiles. No I/O.
 
-Twenty-three numbers per layer. They are a block of every embedding, pooled over a model's layers.
+Twenty-nine numbers per layer. They are a block of every embedding, pooled over a model's layers.
 
 Source: Martin & Mahoney, Predicting trends in the quality of neural networks, Nature
 Communications 12 (2021), https://doi.org/10.1038/s41467-021-24025-8, for norms and ranks; theirs
-are averages over layers, ours keep the extremes and the ends.
+are averages over layers, ours keep the extremes and the ends. Mean and quantiles as in s(W)
+(Unterthiner et al., arXiv 2002.11448), of weights and biases together.
 """
 
 import numpy as np
@@ -28,10 +29,13 @@ SPECTRUM_NAMES = (
     "log_kurtosis",
     *(f"row_{name}" for name in ("least", "first", "median", "third", "most")),
     *(f"column_{name}" for name in ("least", "first", "median", "third", "most")),
+    *("mean", "q01", "q25", "q50", "q75", "q99"),
 )
-"""Numbers of one layer; singular values in units of the largest, ranks of the shorter side. The
-last ten are logs of the quartiles of the norms of rows and of columns: they grow with the layer's
-size as well as with its weights."""
+"""Numbers of one layer; singular values in units of the largest, ranks of the shorter side. Ten are
+logs of the quartiles of the norms of rows and of columns: they grow with the layer's size as well
+as with its weights. The last six are of the weights as they are, near zero, and logs beyond one."""
+
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 LEAST_NORM = 1e-4
 """Of a row or column, in units of their mean: a unit that is switched off is no outlier."""
@@ -72,6 +76,7 @@ def describe_layer(values: FloatArray) -> FloatArray:
             np.log1p(float((cubed * score).mean())),
             *(np.log(largest) + _log_quartiles(rows)),
             *(np.log(largest) + _log_quartiles(columns)),
+            *_squash(np.array([unit.mean(), *np.quantile(unit, QUANTILES)]), largest),
         ],
         dtype=np.float64,
     )
@@ -116,3 +121,8 @@ def _log_quartiles(norms: FloatArray) -> FloatArray:
     """Return the logs of least, quartiles and most of norms."""
     floor = LEAST_NORM * max(float(norms.mean()), _TINY)
     return np.asarray(np.log(np.quantile(np.maximum(norms, floor), (0.0, 0.25, 0.5, 0.75, 1.0))))
+
+
+def _squash(values: FloatArray, unit: float) -> FloatArray:
+    """Return sign(x) log(1 + |x|) of x = values * unit."""
+    return np.asarray(np.sign(values) * np.log1p(np.abs(values) * unit))

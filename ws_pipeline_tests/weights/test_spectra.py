@@ -34,10 +34,24 @@ def test_singular_values_and_ranks_are_numpys():
 
 def test_scale_moves_only_logarithms():
     matrix = np.random.default_rng(2).normal(size=(6, 5))
-    change = describe_layer(1e200 * matrix) - describe_layer(matrix)
-    logs = {"log_rms", "log_largest", *SPECTRUM_NAMES[-10:]}
-    expected = np.where([name in logs for name in SPECTRUM_NAMES], 1.0, 0.0)
-    np.testing.assert_allclose(change / np.log(1e200), expected, atol=1e-9)
+    change = describe_layer(1e200 * matrix) - describe_layer(1e100 * matrix)
+    logs = {"log_rms", "log_largest", *SPECTRUM_NAMES[13:23]}
+    expected = [
+        np.sign(np.quantile(matrix, float(f"0.{name[1:]}")))
+        if name[1:].isdigit()
+        else np.sign(matrix.mean())
+        if name == "mean"
+        else float(name in logs)
+        for name in SPECTRUM_NAMES
+    ]
+    np.testing.assert_allclose(change / np.log(1e100), expected, atol=1e-9)
+
+
+def test_mean_and_quantiles_of_small_weights_are_those_of_the_weights():
+    matrix = 1e-6 * np.random.default_rng(4).normal(size=(30, 20))
+    found = named(matrix)
+    assert found["mean"] == pytest.approx(matrix.mean(), rel=1e-5)
+    assert found["q99"] == pytest.approx(np.quantile(matrix, 0.99), rel=1e-5)
 
 
 def test_norms_of_rows_and_columns_are_described_by_their_quartiles():
