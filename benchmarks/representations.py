@@ -20,17 +20,18 @@ import polars as pl
 import torch
 import yaml
 
+from ws_pipeline.backbone.embed import embed_tokens
 from ws_pipeline.backbone.model import Backbone, untrained
 from ws_pipeline.backbone.sweep import layout_of
-from ws_pipeline.evaluation.altered_copies import embed_tokens
 from ws_pipeline.evaluation.config import EvaluationConfig
 from ws_pipeline.evaluation.labels import feature_label
-from ws_pipeline.evaluation.model_weights import LayerMatrix, read_matrices
 from ws_pipeline.evaluation.properties import evaluate_properties
+from ws_pipeline.tokens.layer_matrices import read_matrices
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.windows import ModelTokens
 from ws_pipeline.weights.checkpoint import Checkpoint
-from ws_pipeline.weights.layers import plan_checkpoint
+from ws_pipeline.weights.layer_matrix import LayerMatrix
+from ws_pipeline.weights.packing import plan_checkpoint
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_to_record
 
 SHOWN = (
@@ -40,13 +41,14 @@ SHOWN = (
     "statistics",
     "spectra",
     "statistics_spectra",
+    "end_sketches",
+    "untrained_latents",
+    "backbone_latents",
     "untrained",
     "backbone",
-    "backbone_spectra",
     "hyper_parameters@boosted",
     "statistics@boosted",
     "backbone@boosted",
-    "backbone_spectra@boosted",
 )
 
 
@@ -104,8 +106,8 @@ def read_layers(row: Mapping[str, Any]) -> Iterator[LayerMatrix]:
 def embed(backbone: Backbone, corpus: pl.DataFrame, window: int) -> pl.DataFrame:
     """Return a vector per model."""
     models = [ModelTokens.open_path(path, layout_of(backbone)) for path in corpus["shard_sha256"]]
-    vectors = embed_tokens(backbone, models, window)
-    return corpus.select("hub_id").with_columns(embedding=pl.Series(vectors.tolist()))
+    vectors = [each.embedding.tolist() for each in embed_tokens(backbone, models, window=window)]
+    return corpus.select("hub_id").with_columns(embedding=pl.Series(vectors))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from ws_pipeline.backbone.config import EMBEDDING_VERSION
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.evaluation.targets import read_card_truth
@@ -107,7 +108,8 @@ class Bench:
     def measured_digest(self) -> str:
         """What the measurement of a cell depends on beside its weights."""
         snapshot = self.store.snapshots.create(self.corpus)
-        text = f"{MEASUREMENT_VERSION} {snapshot} {self.embed_all} {TARGET}"
+        versions = f"{MEASUREMENT_VERSION} {EMBEDDING_VERSION}"
+        text = f"{versions} {snapshot} {self.embed_all} {TARGET}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def training_rows(self, population: Population) -> pl.DataFrame:
