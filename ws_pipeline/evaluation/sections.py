@@ -76,13 +76,16 @@ def left_out_blocks(report: ReportInput) -> Iterator[Block]:
 
 def report_sections(report: ReportInput, mine: pl.DataFrame, results: pl.DataFrame) -> list[Any]:
     """Return headings with their blocks; those without content are left out."""
-    from ws_pipeline.evaluation.generation_section import generation_blocks  # it has Block of here
+    # These have Block of here.
+    from ws_pipeline.evaluation.composition_section import composition_blocks
+    from ws_pipeline.evaluation.generation_section import generation_blocks
 
     sections = (
         ("Properties", list(_property_blocks(report, mine))),
         ("Relatives", [*_retrieval_blocks(mine), *_lineage_blocks(mine), *_drift_blocks(mine)]),
         ("Reconstruction", list(_reconstruction_blocks(mine))),
         ("Generated weights", list(generation_blocks(mine))),
+        ("Composition of the corpus", list(composition_blocks(report.composition))),
         ("Latent map", list(_map_blocks(report))),
         ("Training", list(_training_blocks(report))),
         ("Recipes side by side", list(_leaderboard_blocks(results))),

@@ -27,7 +27,7 @@ class CompositionOptions(dg.Config):
     group_name="evaluation",
     kinds={"pytorch", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="1",
+    code_version="2",
     tags={"ws/cost": "minutes"},
 )
 @retried
@@ -39,10 +39,11 @@ def composition(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     store: StoreResource,
     mlflow: MlflowResource,
 ) -> dg.MaterializeResult[Any]:
-    """Reconstruction and probes of backbones trained on nested populations, with intervals.
+    """Reconstruction, probes and generated weights of backbones of nested populations, intervals.
 
-    More models of the same families, the same number of more families, the hub, hub and zoos.
-    Trainings that `ws-pipeline study composition` made already are taken as they are.
+    More models of the same kinds, as many models of more data sets and architectures, the hub, hub
+    and zoos; against size at fixed diversity, and against diversity at fixed size. Trainings that
+    `ws-pipeline study composition` made already are taken as they are.
     """
     from ws_pipeline.studies.composition import composition_study
     from ws_pipeline.studies.run import run_study
@@ -69,6 +70,7 @@ def composition(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             "question": study.question,
             "table": dg.MetadataValue.md(markdown_table(shown)),
             "figure": dg.MetadataValue.path(str(done.folder / "figure.svg")),
+            "curves": dg.MetadataValue.path(str(done.folder / "curves.svg")),
             "num_cells": done.num_cells,
             "num_done": done.num_done,
         },
