@@ -136,7 +136,7 @@ class _NarrowMeter:
 
     def add(self, chunk: npt.NDArray[Any]) -> None:
         """See :class:`Meter`."""
-        from ws_pipeline.weights.sweeps import count_values  # compiled loops
+        from ws_pipeline.weights.tally import count_values  # compiled loops
 
         count_values(chunk.view(self._bits), self._counts)
 

@@ -1,8 +1,8 @@
 """Order statistics of many numbers, exact, in one pass and in bounded memory.
 
 A small even sample says between which two numbers a rank almost surely lies; the pass counts what
-is below the lower one and keeps the few numbers in between. The same sweep takes the moments and
-the ends along (``sweeps``). Where the sample has misled, one more pass with wider brackets follows,
+is below the lower one and keeps the few numbers in between. The same pass takes the moments and
+the ends along (``tally``). Where the sample has misled, one more pass with wider brackets follows,
 and if that fails two that count bits. So the sample decides how long it takes and never what comes
 out. No I/O of its own: ``values`` reads.
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ws_pipeline.weights.moments import Moments
-from ws_pipeline.weights.sweeps import NUM_BRACKETS, Sweep
+from ws_pipeline.weights.tally import NUM_BRACKETS, Tally
 from ws_pipeline.weights.values import Values
 
 MIN_BRACKETED = 2**13
@@ -68,7 +68,7 @@ class RankCounter:
         lows, highs = _choose_brackets(sample, values.size, ranks, spread)
         middle = float(sample[sample.size // 2])
         # What is not finite is refused in the end; until then it must not spoil what is.
-        self._sweep = Sweep(lows, highs, shift=middle if isfinite(middle) else 0.0)
+        self._tally = Tally(lows, highs, shift=middle if isfinite(middle) else 0.0)
         self._members: list[npt.NDArray[Any]] = []
         self._num_members = 0
         self.moments = Moments(count=0, mean=0.0, squares=0.0)
@@ -76,17 +76,17 @@ class RankCounter:
     @property
     def range(self) -> tuple[float, float]:
         """Least and greatest number so far; NaN if one of them was."""
-        return self._sweep.range
+        return self._tally.range
 
     def add(self, chunk: npt.NDArray[Any]) -> None:
         """Take in a chunk of any size."""
-        mean, squares, members = self._sweep.add(chunk)
+        mean, squares, members = self._tally.add(chunk)
         self.moments = self.moments.merge(Moments(count=chunk.size, mean=mean, squares=squares))
         if members.size:
             self._members.append(members.copy())
             self._num_members += members.size
             if self._num_members > MAX_MEMBERS:
-                self._sweep.drop_members()
+                self._tally.drop_members()
 
     def finish(self) -> dict[int, float]:
         """Return {rank: number}, after the last chunk."""
@@ -94,7 +94,7 @@ class RankCounter:
         is_kept = self._num_members <= min(MAX_MEMBERS, self._values.size // 2)
         members = np.sort(np.concatenate(self._members)) if is_kept and self._members else None
         start = 0
-        for low, high, below, through in self._sweep.brackets():
+        for low, high, below, through in self._tally.brackets():
             inside = [rank for rank in self._ranks if below <= rank < through]
             if low == high:
                 found |= dict.fromkeys(inside, low + 0.0)

@@ -1,4 +1,4 @@
-"""Compiled sweeps: what numpy finds in many passes, for any bits, on any machine, cached or not."""
+"""A compiled tally: what numpy finds in many passes, for any bits, on any machine."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ws_pipeline.weights.sweeps import NUM_BRACKETS, Sweep, count_values
+from ws_pipeline.weights.tally import NUM_BRACKETS, Tally, count_values
 
 Values = np.ndarray  # type: ignore[type-arg]
 
@@ -43,12 +43,12 @@ def brackets_of(values: Values, data: st.DataObject) -> tuple[Values, Values]:
 @given(FLOATS, st.data())
 def test_counts_members_and_ends_are_those_of_numpy(values: Values, data: st.DataObject) -> None:
     lows, highs = brackets_of(values, data)
-    sweep = Sweep(lows, highs, shift=0.0)
+    tally = Tally(lows, highs, shift=0.0)
     cut = data.draw(st.integers(0, values.size - 1))
     members: list[Values] = []
     with np.errstate(all="ignore"):
-        members += [sweep.add(part)[2].copy() for part in (values[:cut], values[cut:]) if part.size]
-    assert sweep.brackets() == [
+        members += [tally.add(part)[2].copy() for part in (values[:cut], values[cut:]) if part.size]
+    assert tally.brackets() == [
         (float(low), float(high), int((values < low).sum()), int((values <= high).sum()))
         for low, high in zip(lows, highs, strict=True)
     ] + [(np.inf, np.inf, int((values < np.inf).sum()), int((values <= np.inf).sum()))] * (
@@ -60,7 +60,7 @@ def test_counts_members_and_ends_are_those_of_numpy(values: Values, data: st.Dat
         inside |= (values >= low) & (values <= high)
     np.testing.assert_array_equal(np.concatenate(members), values[inside])
     expected = (values.min(), values.max())  # NaN if there is one
-    np.testing.assert_array_equal(sweep.range, expected)
+    np.testing.assert_array_equal(tally.range, expected)
 
 
 @given(
@@ -69,7 +69,7 @@ def test_counts_members_and_ends_are_those_of_numpy(values: Values, data: st.Dat
 )
 def test_moments_are_those_of_numpy_whatever_the_shift(values: Values, shift: float) -> None:
     none = np.empty((2, 0), np.float32)
-    mean, squares, _ = Sweep(*none, shift=shift).add(values)
+    mean, squares, _ = Tally(*none, shift=shift).add(values)
     wide = values.astype(np.float64)
     reach = np.abs(wide).max() + abs(shift)
     assert mean == pytest.approx(wide.mean(), abs=1e-14 * reach)
@@ -80,7 +80,7 @@ def test_moments_are_those_of_numpy_whatever_the_shift(values: Values, shift: fl
 def test_a_constant_has_no_spread_at_all(number: float) -> None:
     values = np.full(1000, number, np.float32)
     none = np.empty((2, 0), np.float32)
-    mean, squares, _ = Sweep(*none, shift=float(values[0])).add(values)
+    mean, squares, _ = Tally(*none, shift=float(values[0])).add(values)
     assert (mean, squares) == (float(values[0]), 0.0)
 
 
@@ -95,24 +95,24 @@ def test_values_are_counted_one_by_one(dtype: type, data: st.DataObject) -> None
 def test_what_is_read_only_or_not_contiguous_is_taken_too() -> None:
     values = np.arange(400, dtype=np.float32)
     none = np.empty((2, 0), np.float32)
-    expected = Sweep(*none, shift=1.0).add(values[::2].copy())[:2]
+    expected = Tally(*none, shift=1.0).add(values[::2].copy())[:2]
     values.setflags(write=False)
-    assert Sweep(*none, shift=1.0).add(values[::2])[:2] == expected
+    assert Tally(*none, shift=1.0).add(values[::2])[:2] == expected
 
 
 SCRIPT = """
 import json, numpy as np
-from ws_pipeline.weights import sweeps
+from ws_pipeline.weights import tally as loops
 values = np.random.default_rng(0).standard_normal(5003).astype(np.float32)
 edges = np.sort(values)[[100, 1000, 2500]], np.sort(values)[[200, 1300, 2600]]
-sweep = sweeps.Sweep(*edges, shift=0.25)
-mean, squares, members = sweep.add(values)
-print(json.dumps([mean.hex(), squares.hex(), sweep.brackets(), sweep.range, members.tolist(),
-                  sweeps._sweep.stats.cache_path]))
+tally = loops.Tally(*edges, shift=0.25)
+mean, squares, members = tally.add(values)
+print(json.dumps([mean.hex(), squares.hex(), tally.brackets(), tally.range, members.tolist(),
+                  loops._tally.stats.cache_path]))
 """
 
 
-def sweep_elsewhere(variables: dict[str, str]) -> list[object]:
+def tally_elsewhere(variables: dict[str, str]) -> list[object]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=os.environ | variables, check=True, timeout=250,
         capture_output=True, text=True,
@@ -121,11 +121,11 @@ def sweep_elsewhere(variables: dict[str, str]) -> list[object]:
 
 
 def test_a_machine_without_wide_registers_or_a_place_for_the_cache_finds_the_same_bits() -> None:
-    *here, place = sweep_elsewhere({})
+    *here, place = tally_elsewhere({})
     # A processor of 2003; and where this locator alone may answer, nothing can be written.
     old = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "IPythonCacheLocator"}
-    *there, no_place = sweep_elsewhere(old | nowhere)
+    *there, no_place = tally_elsewhere(old | nowhere)
     assert there == here
     assert place
     assert not no_place

@@ -1,4 +1,4 @@
-"""Compiled loops over numbers: one sweep over a part, counts of narrow values. No I/O.
+"""Compiled loops over numbers: one pass over a part, counts of narrow values. No I/O.
 
 What numpy needs some forty passes for is one here: 1.0 ns per float32 number against 7
 (docs/decisions/0013). A loop is compiled when it is first called for a dtype, in 0.1 to 0.5
@@ -49,8 +49,8 @@ def prepare(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.require(values, requirements=["C", "A", "W"])
 
 
-class Sweep:
-    """What sweeps over some numbers have found so far.
+class Tally:
+    """What passes over some numbers have found so far.
 
     Args:
         lows: Of the brackets, ascending and disjoint, in the numbers' dtype.
@@ -94,7 +94,7 @@ class Sweep:
         if self._members.size < part.size:
             self._members = np.empty(part.size, part.dtype)
         sums = np.zeros(2 * LANES)
-        num_members = _sweep(
+        num_members = _tally(
             prepare(part), self._edges, self._kept, self._counts, self._ends, sums, self._shift,
             self._members,
         )  # fmt: skip
@@ -110,12 +110,12 @@ def count_values(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> Non
 
 @compile_loop
 @no_type_check
-def _sweep(part, edges, kept, counts, ends, sums, shift, members):  # noqa: PLR0917 - compiled
+def _tally(part, edges, kept, counts, ends, sums, shift, members):  # noqa: PLR0917 - compiled
     """Count, sum and find ends; put members of brackets to the front of ``members``."""
     num_members = 0
     whole = part.size - part.size % _WORD
     for start in range(0, whole, _WORD):
-        inside = _sweep_word(part, start, edges, kept, counts, ends, sums, shift)
+        inside = _tally_word(part, start, edges, kept, counts, ends, sums, shift)
         while inside:
             members[num_members] = part[start + _lowest_bit(inside)]
             num_members += 1
@@ -157,7 +157,7 @@ def _type_lowest_bit(context, mask):  # noqa: ARG001 - numba's signature
 
 
 @no_type_check
-def _emit_sweep_word(context, builder, signature, arguments):
+def _emit_tally_word(context, builder, signature, arguments):
     """Emit the step over _WORD numbers in vectors, and return which of them are members.
 
     LLVM makes of it what the machine has: four registers of AVX-512, eight of AVX2, and so on.
@@ -248,10 +248,10 @@ def _spread(builder, number, count):
 
 
 @no_type_check
-def _type_sweep_word(context, part, start, edges, kept, counts, ends, sums, shift):  # noqa: ARG001, PLR0917
+def _type_tally_word(context, part, start, edges, kept, counts, ends, sums, shift):  # noqa: ARG001, PLR0917
     given = (part, types.intp, edges, kept, counts, ends, sums, types.float64)
-    return types.uint64(*given), _emit_sweep_word
+    return types.uint64(*given), _emit_tally_word
 
 
 _lowest_bit = intrinsic(_type_lowest_bit)
-_sweep_word = intrinsic(_type_sweep_word)
+_tally_word = intrinsic(_type_tally_word)
