@@ -62,6 +62,15 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def find_root(folder: Path, name: str) -> str:
+    """Return the run that a model goes back to, through checkpoints and fine-tunes."""
+    seen = set()
+    while name not in seen and (folder / name / "README.md").is_file():
+        seen.add(name)
+        name = str(read_card(folder / name).get("base_model") or name).rpartition("/")[2]
+    return name.partition("-epoch")[0]
+
+
 def fold_of(root: str) -> int:
     """Return the fold of a lineage: by a hash, so that more models move none."""
     return int(hashlib.sha256(root.encode()).hexdigest()[:8], 16) % NUM_FOLDS
@@ -81,8 +90,7 @@ def read_zoo(folder: Path, most: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         plan, measured = plan_checkpoint(Checkpoint.open(folder / name))
         records = [layer_to_record(a, m) for a, m in zip(plan.layers, measured, strict=True)]
         tokens = ModelTokens.open_path(folder / name, TokenLayout()).layers
-        base = str(card.get("base_model") or name).rpartition("/")[2]
-        root = base.partition("-epoch")[0]
+        root = find_root(folder, name)
         rows.append(
             {
                 "hub_id": name,
