@@ -20,7 +20,7 @@ from ws_pipeline.weights.role_rules import Role
 
 FloatArray = NDArray[np.float64]
 
-SKETCH_SIZE = 32
+SKETCH_SIZE = 64
 """Numbers of one kind; 16 to 128 were tried (docs/experiments.md)."""
 
 NUM_KINDS = 3

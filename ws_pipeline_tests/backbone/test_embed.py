@@ -98,7 +98,7 @@ def test_unusual_models_have_finite_vectors(tmp_path, backbone, tensors):
     record = embed_checkpoint(backbone, tmp_path / "model.safetensors", window=512)
     assert len(record["embedding"]) == EMBEDDING_SIZE
     assert np.isfinite(record["embedding"]).all()
-    assert np.abs(record["embedding"]).max() < 100
+    assert np.abs(record["embedding"]).max() < 200
     assert all(np.isfinite(layer["embedding"]).all() for layer in record["layers"])
 
 
