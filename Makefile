@@ -48,7 +48,7 @@ check: $(VENV)/.installed-dev ## style, types, layering
 audit: ## the pins against the public advisories; needs a network, and tools of its own
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	$(VENV)-audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 sbom: $(VENV)/.installed-dev ## what is installed, with licences, as CycloneDX on standard output
 	@$(BIN)/python -m ws_pipeline_tests.deployment.sbom

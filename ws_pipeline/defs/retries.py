@@ -15,10 +15,12 @@ client), rows of repos that failed (`step.RETRYABLE`).
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
 
 from ws_pipeline.defs.abandoned import DRIVER_TAG
 from ws_pipeline.errors import BusyError, IntegrityError, Reason, StorageError, WsPipelineError
@@ -44,15 +46,25 @@ def retried(body: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(body)
     def run(context: dg.AssetExecutionContext, *arguments: Any, **named: Any) -> Any:
-        try:
+        with judged(context.get_step_execution_context()):
             return body(context, *arguments, **named)
-        except dg.Failure as failure:
-            _conclude(context, failure, failure, is_transient=failure.allow_retries)
-        except WsPipelineError as error:
-            stated = dg.Failure(str(error), metadata={"reason": str(error.reason)})
-            _conclude(context, stated, error, is_transient=is_transient(error))
 
     return run
+
+
+@contextmanager
+def judged(step: StepExecutionContext) -> Iterator[None]:
+    """Turn an error into a request for another try of the step, or a failure with its verdict.
+
+    What is none of ours, a bug, stays as it is.
+    """
+    try:
+        yield
+    except dg.Failure as failure:
+        _conclude(step, failure, failure, is_transient=failure.allow_retries)
+    except WsPipelineError as error:
+        stated = dg.Failure(str(error), metadata={"reason": str(error.reason)})
+        _conclude(step, stated, error, is_transient=is_transient(error))
 
 
 def is_transient(error: WsPipelineError) -> bool:
@@ -68,7 +80,7 @@ def pause_seconds(num_tries: int) -> float:
 
 
 def _conclude(
-    context: dg.AssetExecutionContext,
+    step: StepExecutionContext,
     failure: dg.Failure,
     error: Exception,
     *,
@@ -78,13 +90,13 @@ def _conclude(
     kind = TRANSIENT if is_transient else PERMANENT
     reason = failure.metadata.get("reason")
     code = str(Reason.INTERNAL if reason is None else reason.value)
-    num_tries = context.retry_number + 1
-    context.instance.add_run_tags(context.run.run_id, {FAILURE_TAG: f"{kind}:{code}"})
-    is_watched = DRIVER_TAG in context.run.tags
+    num_tries = step.previous_attempt_count + 1
+    step.instance.add_run_tags(step.run_id, {FAILURE_TAG: f"{kind}:{code}"})
+    is_watched = DRIVER_TAG in step.run_tags
     if is_transient and not is_watched and num_tries <= MAX_RETRIES:
         pause = pause_seconds(num_tries)
         said = f"{kind} ({code}): {failure.description}"
-        context.log.warning(
+        step.log.warning(
             "%s Try %d of %d, the next in %.0f s.", said, num_tries, MAX_RETRIES + 1, pause
         )
         raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=pause) from error

@@ -15,9 +15,12 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEventType
+from dagster._grpc.types import ExecuteStepArgs
+from dagster._serdes import serialize_value
 
 from ws_pipeline.defs.assets.hub import FILES
 from ws_pipeline.defs.instance import prepare_instance
+from ws_pipeline.defs.ray_executor import run_step
 from ws_pipeline_tests.defs.processes import is_gone, wait_for
 from ws_pipeline_tests.defs.ray_cluster import RayCluster, running_cluster
 from ws_pipeline_tests.defs.steps import STEPS, TREE, make_in_process, select_families, stored
@@ -100,6 +103,23 @@ def test_a_cluster_makes_the_same_bytes_as_one_process(
     pids = [pid for step in STEPS for pid in workers(home, "mlp", step.to_python_identifier())]
     assert len(set(pids)) == len(STEPS)
     wait_for(lambda: all(is_gone(pid) for pid in pids), seconds=60)
+
+
+def test_a_task_that_is_run_again_after_its_step_had_finished_does_nothing(
+    cluster: RayCluster, home: Path
+) -> None:
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        (run,) = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": "mlp"}), limit=1)
+        assert run.job_code_origin is not None
+        arguments = ExecuteStepArgs(
+            job_origin=run.job_code_origin,
+            run_id=run.run_id,
+            step_keys_to_execute=[FILES_STEP],
+            instance_ref=instance.get_ref(),
+        )
+    before = workers(home, "mlp", FILES_STEP)
+    run_step(serialize_value(arguments))
+    assert workers(home, "mlp", FILES_STEP) == before
 
 
 def test_no_step_outlives_the_worker_of_its_run(cluster: RayCluster, home: Path) -> None:

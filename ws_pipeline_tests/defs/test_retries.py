@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 from dagster._core.events import DagsterEventType
 
@@ -12,7 +13,9 @@ from ws_pipeline.defs import resources, retries
 from ws_pipeline.defs.abandoned import driver_tags
 from ws_pipeline.defs.assets.hub import REPOS, repos
 from ws_pipeline.defs.build import ASSETS, default_resources
+from ws_pipeline.defs.io_managers import ParquetIOManager
 from ws_pipeline.defs.partitions import families
+from ws_pipeline.defs.resources import HomeResource, StoreResource
 from ws_pipeline.defs.retries import FAILURE_TAG, MAX_RETRIES, is_transient, retried
 from ws_pipeline.errors import (
     BusyError,
@@ -24,6 +27,7 @@ from ws_pipeline.errors import (
 )
 from ws_pipeline.hub.connection import connect_remote
 from ws_pipeline.hub.retries import RetryPolicy
+from ws_pipeline.storage import s3
 from ws_pipeline.storage.s3 import S3Folder
 from ws_pipeline_tests.defs.scripted_server import serve_statuses
 from ws_pipeline_tests.storage.s3_server import free_ports
@@ -166,6 +170,30 @@ def test_a_bug_is_not_repeated_and_stays_as_it_is(instance: dg.DagsterInstance) 
     with pytest.raises(ZeroDivisionError):
         dg.materialize([broken], instance=instance)
     assert tries == [0]
+
+
+def test_a_table_that_cannot_be_stored_is_tried_again(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    monkeypatch.setattr(s3, "MAX_ATTEMPTS", 1)
+
+    @dg.asset
+    def table() -> pl.DataFrame:
+        return pl.DataFrame({"a": [1]})
+
+    store = StoreResource(home=HomeResource(path=str(tmp_path)), root="s3://bucket/store")
+    result = dg.materialize(
+        [table],
+        instance=instance,
+        resources={"io_manager": ParquetIOManager(store=store)},
+        raise_on_error=False,
+    )
+    assert count_retries(result) == MAX_RETRIES
+    assert tag(instance, result) == "transient:unreachable"
 
 
 def test_every_asset_is_judged() -> None:
