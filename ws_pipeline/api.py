@@ -112,7 +112,8 @@ def embed(
 
     Args:
         models: Checkpoints, as for :func:`read_layers`.
-        backbone: A :class:`Backbone`, or the folder of one (`ws-pipeline train` prints it).
+        backbone: A :class:`Backbone`, which stays on its device, or the folder of one
+            (`ws-pipeline train` prints it), which goes to the GPU if there is one.
 
     Returns:
         One row per model: ``model``, ``embedding``, ``layers`` [{name, role, embedding}].
@@ -123,9 +124,9 @@ def embed(
     import polars as pl
 
     from ws_pipeline.backbone.embed import EMBEDDING_SCHEMA, embed_checkpoint
-    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.backbone.loading import load_backbone
 
-    loaded = backbone if isinstance(backbone, Backbone) else Backbone.from_pretrained(backbone)
+    loaded = load_backbone(backbone)
     paths = [models] if isinstance(models, str | Path) else list(models)
     rows = []
     for path in paths:
@@ -165,11 +166,11 @@ def generate(
     Raises:
         WeightsError: ``conflict`` where the anchors differ in shape.
     """
-    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.backbone.loading import load_backbone
     from ws_pipeline.generation.config import DensityConfig
     from ws_pipeline.generation.like import generate_like
 
-    loaded = backbone if isinstance(backbone, Backbone) else Backbone.from_pretrained(backbone)
+    loaded = load_backbone(backbone)
     paths = [Path(path) for path in like]
     config = density or DensityConfig()
     return generate_like(loaded, paths, Path(out), config=config, num_models=num_models, seed=seed)

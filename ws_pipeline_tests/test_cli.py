@@ -208,6 +208,7 @@ def test_a_home_that_cannot_be_made_is_refused(
         (("inspect", "../etc"), "There is no file, folder or repo '../etc'"),
         (("tokens", "unpack", "nowhere", "--out", "x"), "name one that ws-pipeline tokens pack"),
         (("embed", "."), "ws-pipeline train --recipe tiny"),
+        (("embed", "x", "--out", "."), "--out must be a Parquet file, '.' is a folder."),
         (("embed", ".", "--out", "x", "--backbone", "nowhere"), "There is no backbone in 'now"),
         (("embed", ".", "--out", "x", "--backbone", ".", "--recipe", "tiny"), "not both"),
         (("embed", ".", "--out", "x"), "ws-pipeline train --recipe tiny"),
@@ -310,7 +311,7 @@ def test_inspect_fetches_the_headers_alone_of_a_repo_behind_an_endpoint(
         assert found["num_params"] == 80_000
         assert not found["reads_values"]
         line = refusal(capsys, "inspect", "lab/two", "--endpoint", endpoint, code=1)
-        assert line.startswith("error[not_found]")
+        assert line.startswith(f"error[not_found]: There is no repo lab/two at {endpoint}; check")
         monkeypatch.setenv("WS_HUB_ENDPOINT", endpoint)
         home = str(tmp_path / "home")
         assert run(["--home", home, "inspect", "lab/one"]) == 0

@@ -70,6 +70,10 @@ def embed(
     --out writes a Parquet file with the columns model and embedding, --json prints both and the
     neighbours. Neighbours are known where the corpus was embedded by the same backbone.
     """
+    if to is not None and to.is_dir():
+        raise RefusedError(
+            f"--out must be a Parquet file, {str(to)!r} is a folder.", reason=Reason.MISUSE
+        )
     folder = find_home(home)
     sources = find_models(models, folder, endpoint, max_bytes=int(max_gb * 1e9))
     chosen = find_backbone(folder, recipe, backbone)
@@ -124,12 +128,10 @@ def _local(path: Path) -> AbstractContextManager[Path]:
 
 def embed_all(backbone: Path, models: Mapping[str, OpenModel]) -> Iterator[dict[str, Any]]:
     """Yield name and vector of each model."""
-    import torch
-
     from ws_pipeline.backbone.embed import embed_checkpoint
-    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.backbone.loading import load_backbone
 
-    model = Backbone.from_pretrained(backbone).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_backbone(backbone)
     for name, open_model in models.items():
         with open_model() as source:
             yield {"model": name, "embedding": embed_checkpoint(model, source)["embedding"]}

@@ -66,15 +66,13 @@ def generate(
     folder = find_home(home)
     paths = find_anchors([*like, *(more or [])], folder)
     chosen = find_generator(folder, recipe, backbone)
-    import torch
-
-    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.backbone.loading import load_backbone
     from ws_pipeline.generation.config import DensityConfig
     from ws_pipeline.generation.like import generate_like
     from ws_pipeline.storage.objects import file_sha256
 
     config = DensityConfig(kind=density, bandwidth=bandwidth)
-    model = Backbone.from_pretrained(chosen).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_backbone(chosen)
     provenance = file_sha256(chosen / "model.safetensors")
     result = generate_like(
         model, paths, to, config=config, num_models=num, seed=seed, provenance=provenance

@@ -55,7 +55,14 @@ class RemoteModel:
             RefusedError: The repo has no safetensors file, or an index that breaks the rules.
         """
         client = connect_remote(endpoint, home)
-        info = client.repo_info(repo_id, REVISION)
+        try:
+            info = client.repo_info(repo_id, REVISION)
+        except HubError as error:
+            if error.reason != Reason.NOT_FOUND:
+                raise
+            raise HubError(
+                f"There is no repo {repo_id} at {endpoint}; check the name.", reason=error.reason
+            ) from error
         revision = info.get("sha")
         if not isinstance(revision, str):
             raise HubError(f"The hub's answer on {repo_id} lacks the revision; try again later.")

@@ -62,14 +62,12 @@ def find_model(home: Path, recipe_name: str) -> Path:
 
 def load_backbones(home: Path, chosen: Recipe) -> dict[str, "Backbone"]:
     """The recipe's trained model and its untrained control, on the best device there is."""
-    import torch
+    from ws_pipeline.backbone.loading import best_device, load_backbone
+    from ws_pipeline.backbone.model import untrained
 
-    from ws_pipeline.backbone.model import Backbone, untrained
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained = Backbone.from_pretrained(find_model(home, chosen.name))
+    trained = load_backbone(find_model(home, chosen.name))
     control = untrained(chosen.backbone, chosen.training.seed)
-    return {TRAINED: trained.to(device), UNTRAINED: control.to(device)}
+    return {TRAINED: trained, UNTRAINED: control.to(best_device())}
 
 
 def vectors_version(model: Path) -> str:

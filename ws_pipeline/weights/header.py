@@ -282,9 +282,10 @@ def _check_coverage(tensors: list[TensorInfo], data_bytes: int) -> None:
             )
         position = tensor.end
     if position != data_bytes:
+        hint = "; it was cut off, fetch it again" if position > data_bytes else ""
         _refuse(
             Reason.HEADER_BAD_OFFSETS,
-            f"the tensors end at byte {position}, the file's data at {data_bytes}",
+            f"the tensors end at byte {position}, the file's data at {data_bytes}{hint}",
         )
 
 

@@ -214,16 +214,23 @@ def load_model(folder: Path) -> nn.Module:
     config = json.loads(path.read_text(encoding="utf-8"))
     classes: dict[str, type[nn.Module]] = {"Mlp": Mlp, "Cnn": Cnn, "ResNet18": ResNet18}
     name = config["architectures"][0]
-    if name == MLP_HEAD_CLASS:
-        from ws_pipeline.zoo.vit_heads import ViTMlpHeadForImageClassification
-
-        return ViTMlpHeadForImageClassification.from_pretrained(folder)
     if name not in classes:
-        import transformers
-
-        return cast("nn.Module", getattr(transformers, name).from_pretrained(folder))
+        return _load_transformer(name, folder)
     for key in ("architectures", "model_type", "dtype"):
         config.pop(key)
     module = classes[name](**config)
     module.load_state_dict(load_file(folder / "model.safetensors"))
     return module.eval()
+
+
+def _load_transformer(name: str, folder: Path) -> nn.Module:
+    """Load a model of transformers, without its bar: a zoo has hundreds of models."""
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if name == MLP_HEAD_CLASS:
+        from ws_pipeline.zoo.vit_heads import ViTMlpHeadForImageClassification
+
+        return ViTMlpHeadForImageClassification.from_pretrained(folder)
+    return cast("nn.Module", getattr(transformers, name).from_pretrained(folder))

@@ -15,6 +15,11 @@ PAGES = (
 )
 """In the order in which a reader comes to them; their marked blocks run on one home."""
 
+FOLDER = ROOT / "docs" / "images"
+MAX_BYTES = 120_000
+MAX_TOTAL_BYTES = 500_000
+"""Of pictures: everybody who clones the project gets all of them."""
+
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s{2,}#.*$|\s{2,}[a-z].*$")
 

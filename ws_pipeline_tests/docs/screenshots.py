@@ -7,11 +7,11 @@ compare. Each picture is a PNG of few colours, within MAX_BYTES.
 import io
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from ws_pipeline_tests.docs.browser import (
     DESKTOP,
@@ -20,46 +20,60 @@ from ws_pipeline_tests.docs.browser import (
     open_page,
     serve_ui,
 )
-from ws_pipeline_tests.docs.pages import ROOT
+from ws_pipeline_tests.docs.pages import FOLDER, MAX_BYTES, MAX_TOTAL_BYTES
 
-FOLDER = ROOT / "docs" / "images"
-MAX_BYTES = 120_000
-MAX_TOTAL_BYTES = 500_000
 COLORS = (128, 64, 32, 16)
 WIDTH = 1100
 """Pixels of a picture; a page of GitHub shows about 1000."""
 SETTLE_MS = 15_000
 """Graphs and charts draw themselves after the page has loaded."""
 
-SIZES = {"lineage": (1700, 640), "plots": (1280, 1000)}
+Prepare = Callable[[Page], None]
+"""Brings a page into the state of its picture."""
+
+SIZES = {"lineage": (1900, 1000), "plots": (1280, 800)}
 """Of the window, where it is not a desktop's."""
 
 
 def take(home: Path, only: Collection[str] = ()) -> None:
     """Write every picture anew, or some of them."""
+    with serve_ui(home) as ui, open_browser() as browser:
+        take_pages(ui, browser, home, only)
+
+
+def take_pages(
+    ui: tuple[str, str], browser: Browser, home: Path, only: Collection[str] = ()
+) -> None:
+    """Write the pictures of pages that are served already."""
     FOLDER.mkdir(exist_ok=True)
+    dagster, mlflow = ui
     report = home / "report"
-    with serve_ui(home) as (dagster, mlflow), open_browser() as browser:
-        pages = {
-            "lineage": (f"{dagster}/asset-groups", expand_groups),
-            "plots": (f"{dagster}/assets/corpus/splits?view=overview", show_plots),
-            "partition": (f"{dagster}/assets/tokens/shards?view=partitions", show_partition),
-            "compare": (compare_url(mlflow, home), close_assistant),
-            "report": ((report / "report.html").as_uri(), None),
-            "atlas": ((report / "atlas.html").as_uri(), None),
-        }
-        for name, (url, prepare) in pages.items():
-            if only and name not in only:
-                continue
-            with open_page(browser, url, SIZES.get(name, DESKTOP)) as page:
+    pages: dict[str, tuple[str, Prepare | None]] = {
+        "lineage": (f"{dagster}/asset-groups", expand_groups),
+        "plots": (f"{dagster}/assets/corpus/splits?view=overview", show_plots),
+        "partition": (f"{dagster}/assets/tokens/shards?view=partitions", show_partition),
+        "compare": (compare_url(mlflow, home), close_assistant),
+        "report": ((report / "report.html").as_uri(), show_figure),
+        "atlas": ((report / "atlas.html").as_uri(), None),
+    }
+    for name, (url, prepare) in pages.items():
+        if only and name not in only:
+            continue
+        with open_page(browser, url, SIZES.get(name, DESKTOP)) as page:
+            page.wait_for_timeout(SETTLE_MS)
+            if prepare is not None:
+                prepare(page)
                 page.wait_for_timeout(SETTLE_MS)
-                if prepare is not None:
-                    prepare(page)
-                    page.wait_for_timeout(SETTLE_MS)
-                picture = shrink(page.screenshot())
-            (FOLDER / f"{name}.png").write_bytes(picture)
+            picture = shrink(page.screenshot())
+        (FOLDER / f"{name}.png").write_bytes(picture)
     total = sum(path.stat().st_size for path in FOLDER.glob("*.png"))
     assert total <= MAX_TOTAL_BYTES, f"{total} bytes of pictures; {MAX_TOTAL_BYTES} are allowed"
+
+
+def show_figure(page: Page) -> None:
+    """Show the report's first figure with its heading."""
+    figure = page.locator(".figure").first
+    figure.evaluate("element => (element.closest('section') ?? element).scrollIntoView()")
 
 
 def expand_groups(page: Page) -> None:
@@ -71,7 +85,8 @@ def expand_groups(page: Page) -> None:
 def show_plots(page: Page) -> None:
     """Show an asset's numbers over its materialisations."""
     page.get_by_role("button", name="Plots").click()
-    page.get_by_text("Metadata", exact=True).first.scroll_into_view_if_needed()
+    heading = page.get_by_text("Metadata", exact=True).first
+    heading.evaluate("element => element.scrollIntoView({block: 'start'})")
 
 
 def show_partition(page: Page) -> None:

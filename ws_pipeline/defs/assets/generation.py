@@ -35,18 +35,15 @@ def generation(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     A recipe names the cases; those whose zoo was not trained here are left out and counted. A
     recipe without cases has an empty table.
     """
-    import torch
-
-    from ws_pipeline.backbone.model import Backbone
+    from ws_pipeline.backbone.loading import load_backbone
     from ws_pipeline.evaluation.generation import evaluate_generation, split_cases
 
     step = Step.begin(context)
     chosen = recipe(step.partition)
     zoos = home.folder / "zoos"
     config, absent = split_cases(chosen.evaluation.generation, zoos)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results = evaluate_generation(
-        Backbone.from_pretrained(find_model(home.folder, chosen.name)).to(device),
+        load_backbone(find_model(home.folder, chosen.name)),
         zoos,
         recipe=chosen.name,
         config=config,
