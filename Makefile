@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format ui clean
+.PHONY: help demo test test-all check format ui audit sbom clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -45,9 +45,17 @@ check: $(VENV)/.installed-dev ## style, types, layering
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: ## the pins against the public advisories; needs a network, and tools of its own
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+
+sbom: $(VENV)/.installed-dev ## what is installed, with licences, as CycloneDX on standard output
+	@$(BIN)/python -m ws_pipeline_tests.deployment.sbom
+
 format: $(VENV)/.installed-dev ## rewrite files in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## remove the environment, caches and WS_HOME (else .ws)
-	rm -rf $(VENV) $(or $(WS_HOME),.ws) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-audit $(or $(WS_HOME),.ws) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -25,7 +25,7 @@ from ws_pipeline.hub.server import serve_in_thread
 from ws_pipeline.storage import local
 from ws_pipeline_tests.hub.server_fixtures import write_repo
 
-HEAVY = ("torch", "dagster", "polars", "mlflow", "transformers", "numpy", "starlette")
+HEAVY = ("torch", "dagster", "polars", "mlflow", "transformers", "numpy", "starlette", "numba")
 
 
 @pytest.fixture(autouse=True)

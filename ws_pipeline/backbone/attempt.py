@@ -28,11 +28,11 @@ from ws_pipeline.backbone.publication import MODEL_FOLDER, TrainingResult, publi
 from ws_pipeline.backbone.registry import ERROR, SNAPSHOT
 from ws_pipeline.backbone.signals import StopRequest
 from ws_pipeline.backbone.tracking import MlflowRun
-from ws_pipeline.backbone.views import is_paired
+from ws_pipeline.backbone.views import unit_orders
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.storage.store import Store
 from ws_pipeline.tokens.mixture import Mixture, weigh_models
-from ws_pipeline.tokens.windows import UnitOrder, WindowDataset
+from ws_pipeline.tokens.windows import WindowDataset
 
 VALIDATION_SEED = 1_000_003
 """Added to the job's seed: validation windows are the same in every evaluation of a run."""
@@ -147,7 +147,7 @@ class Attempt:
             seed=config.seed,
             rank=accelerator.process_index,
             num_processes=accelerator.num_processes,
-            unit_orders=unit_orders(self.job),
+            unit_orders=unit_orders(self.job.views, self.job.loss),
         )
 
     def _val_batches(self, accelerator: Accelerator) -> list[Batch]:
@@ -209,13 +209,6 @@ class Attempt:
             "precision": loop.precision,
             "device": loop.device.type,
         }
-
-
-def unit_orders(job: TrainJob) -> tuple[UnitOrder, ...]:
-    """Return how the training's batches show the hidden units of the models."""
-    if is_paired(job.views, job.loss):
-        return ("stored", "permuted")
-    return ("permuted",) if job.views.permutation else ("stored",)
 
 
 def version_tags(result: TrainingResult) -> dict[str, str]:

@@ -26,7 +26,7 @@ Initialization = Literal["projection", "uniform"]
 Precision = Literal["auto", "fp32", "bf16"]
 """``auto`` takes bf16 where the device has the instructions."""
 
-EMBEDDING_VERSION = "2"
+EMBEDDING_VERSION = "3"
 """Raise it when the same backbone would give another vector: stored ones are then made again."""
 
 Schedule = Literal["one_cycle", "cosine"]

@@ -1,20 +1,18 @@
-"""Models to vectors: token latents and scale pooled over layers and over the whole model.
+"""Models to vectors: a block of the backbone's latents beside two of the weights themselves.
 
-What it is: of each layer the mean and standard deviation of its token latents and the scale that
-normalisation took out of them; of a model six statistics of its layers. What it is not: a way to
-windows (``sweep``), nearest neighbours (``neighbours``, ``evaluation``). Reads shards.
+What it is: of each layer the mean and standard deviation of its token latents, the scale that
+normalisation took out of them, and its spectrum; of a model the three blocks of
+:mod:`ws_pipeline.backbone.embedding_blocks`. What it is not: a way to windows (``sweep``), nearest
+neighbours (``neighbours``, ``evaluation``). Reads shards: each model once for its latents, and once
+more for its blocks, a layer at a time.
 
 Source: METHOD 5; SANE (arXiv 2406.09997) averages over tokens, so that large layers drown small
-ones. Ours lets layers count alike, and keeps what an average over layers loses: the first and the
-last layer, and the extremes. Measured on 254 models of five families with the tiny preset, ridge
-probe of accuracy pooled over families, median R^2 over 20 splits by lineage: mean over layers 0.21,
-with their scale 0.22, six statistics 0.47, with scale 0.48; s(W) has 0.43, six statistics of the
-scale alone 0.51. The nearest neighbour is a relative for 0.99 of the models with either
-(docs/experiments.md).
+ones. Ours lets layers count alike, keeps what an average over layers loses, and puts beside the
+latents what no order of hidden units changes (docs/experiments.md has what each block is good for).
 """
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,8 @@ import torch
 
 from ws_pipeline.arrays import NUM_SCALE_FEATURES
 from ws_pipeline.backbone.devices import autocast, choose_precision
+from ws_pipeline.backbone.embedding_blocks import describe_weights, join_blocks
+from ws_pipeline.backbone.latent_sums import LatentSums
 from ws_pipeline.backbone.model import Backbone
 from ws_pipeline.backbone.normalization import MIN_STD, ScaledTokens, require_finite
 from ws_pipeline.backbone.sweep import (
@@ -36,7 +36,12 @@ from ws_pipeline.backbone.sweep import (
     sweep_models,
 )
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.layer_matrices import sample_matrices
+from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.tokens.windows import ModelTokens
+from ws_pipeline.weights.spectra import SPECTRUM_NAMES
+
+FloatArray = npt.NDArray[np.float64]
 
 EMBEDDING_SCHEMA: dict[str, pl.DataType] = {
     "hub_id": pl.String(),
@@ -47,75 +52,48 @@ EMBEDDING_SCHEMA: dict[str, pl.DataType] = {
         pl.Struct({"name": pl.String(), "role": pl.String(), "embedding": pl.List(pl.Float32())})
     ),
 }
-"""One row per model; vectors of :func:`model_size` and :func:`layer_size` numbers."""
-
-POOLING = ("mean", "std", "min", "max", "first", "last")
-"""Statistics over a model's layers, in the order in which they stand in its vector."""
+"""One row per model; vectors of ``EMBEDDING_SIZE`` and :func:`layer_size` numbers."""
 
 
 def layer_size(latent_size: int) -> int:
-    """Return the numbers of a layer's vector: (mean, std) of latents, then the scale features."""
-    return 2 * latent_size + NUM_SCALE_FEATURES
+    """Return the numbers of a layer's vector: (mean, std) of latents, scale, spectrum."""
+    return 2 * latent_size + NUM_SCALE_FEATURES + len(SPECTRUM_NAMES)
 
 
-def model_size(latent_size: int) -> int:
-    """Return the numbers of a model's vector."""
-    return len(POOLING) * layer_size(latent_size)
-
-
-@dataclass(kw_only=True, slots=True)
-class LatentSums:
-    """Running sums over the tokens of one model's layers, in float64.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVector:
+    """What is said of one model.
 
     Attributes:
-        count: ``(layers,)``.
-        total: ``(layers, latent_size)``.
-        square: ``(layers, latent_size)``.
+        embedding: ``(EMBEDDING_SIZE,)``.
+        layers: ``(layers, layer_size)``.
     """
 
-    count: npt.NDArray[np.float64]
-    total: npt.NDArray[np.float64]
-    square: npt.NDArray[np.float64]
-
-    @classmethod
-    def zeros(cls, num_layers: int, latent_size: int) -> "LatentSums":
-        """Return sums over nothing."""
-        shape = (num_layers, latent_size)
-        return cls(count=np.zeros(num_layers), total=np.zeros(shape), square=np.zeros(shape))
-
-    def add(self, layer: npt.NDArray[np.int64], latents: npt.NDArray[np.float64]) -> None:
-        """Add latents ``(tokens, latent_size)`` of the layers ``(tokens,)``."""
-        np.add.at(self.count, layer, 1.0)
-        np.add.at(self.total, layer, latents)
-        np.add.at(self.square, layer, latents**2)
-
-    def moments(self) -> npt.NDArray[np.float64]:
-        """Return (mean, std) of each layer, ``(layers, 2 * latent_size)``."""
-        number = np.maximum(self.count[:, None], 1.0)
-        mean = self.total / number
-        variance = np.maximum(self.square / number - mean**2, 0.0)
-        return np.concatenate((mean, np.sqrt(variance)), axis=-1)
+    embedding: FloatArray
+    layers: FloatArray
 
 
-def layer_vectors(sums: LatentSums, layers: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
-    """Return the vector of each layer, ``(layers, layer_size)``.
+def describe_model(model: ModelTokens, sums: LatentSums) -> ModelVector:
+    """Return the vectors of a model; its weights are read once, a layer at a time.
 
     Args:
-        sums: Over the layers' tokens.
-        layers: Of the token-layer table; their mean and std are the scale.
+        model: Its layers' mean and std are the scale.
+        sums: Over the latents of its tokens.
     """
-    moments = [(layer["mean"], max(layer["std"], MIN_STD)) for layer in layers]
+    scale = scale_features(model.layers)
+    weights = describe_weights(sample_matrices(model.values, model.layers))
+    latents = np.concatenate((sums.spectra(), scale), axis=-1)
+    return ModelVector(
+        embedding=join_blocks(latents, weights),
+        layers=np.concatenate((sums.moments(), scale, weights.spectra), axis=-1),
+    )
+
+
+def scale_features(layers: Sequence[TokenLayer]) -> FloatArray:
+    """Return what normalisation takes out of each layer, ``(layers, NUM_SCALE_FEATURES)``."""
+    moments = [(layer.mean, max(layer.std, MIN_STD)) for layer in layers]
     mean, std = torch.tensor(moments, dtype=torch.float64).reshape(-1, 2, 1).unbind(1)
-    scale = ScaledTokens(mean, mean, std).features().numpy()
-    return np.concatenate((sums.moments(), scale), axis=-1)
-
-
-def pool_layers(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the `POOLING` of ``(layers, layer_size)`` as one vector; zeros without any layer."""
-    if not len(vectors):
-        return np.zeros(len(POOLING) * vectors.shape[1])
-    parts = (vectors.mean(0), vectors.std(0), vectors.min(0), vectors.max(0))
-    return np.concatenate((*parts, vectors[0], vectors[-1]))
+    return np.asarray(ScaledTokens(mean, mean, std).features().numpy())
 
 
 def embed_models(
@@ -139,13 +117,12 @@ def embed_models(
     Returns:
         A frame of `EMBEDDING_SCHEMA` in the order of the rows.
     """
-    window, halo = choose_window(backbone, window, halo)
     rows = corpus_rows.to_dicts()
     models = open_models(backbone, store, rows)
-    num_layers = [len(row["layers"]) for row in rows]
+    vectors = embed_tokens(backbone, models, window=window, halo=halo)
     records = [
-        _record(rows[index], rows[index]["layers"], sums)
-        for index, sums in pool_models(backbone, models, num_layers, window=window, halo=halo)
+        _record(row, [(layer["name"], layer["role"]) for layer in row["layers"]], vector)
+        for row, vector in zip(rows, vectors, strict=True)
     ]
     return pl.DataFrame(records, schema=EMBEDDING_SCHEMA)
 
@@ -167,39 +144,48 @@ def embed_checkpoint(
     Raises:
         WeightsError: If nothing in it can be tokenised, or weights are not finite.
     """
-    window, halo = choose_window(backbone, window, halo)
     model = ModelTokens.open_path(path, layout_of(backbone))
-    layers = [dataclasses.asdict(layer) for layer in model.layers]
-    sizes = [len(layers)]
-    ((_, sums),) = pool_models(backbone, iter([model]), sizes, window=window, halo=halo)
-    return _record({"hub_id": "", "repo_id": str(path), "revision": ""}, layers, sums)
+    names = [(layer.name, layer.role) for layer in model.layers]
+    (vector,) = embed_tokens(backbone, [model], window=window, halo=halo)
+    return _record({"hub_id": "", "repo_id": str(path), "revision": ""}, names, vector)
+
+
+def embed_tokens(
+    backbone: Backbone,
+    models: Iterable[ModelTokens],
+    *,
+    window: int | None = None,
+    halo: int | None = None,
+) -> Iterator[ModelVector]:
+    """Yield the vectors of models, in order; see :func:`embed_models` for the arguments."""
+    window, halo = choose_window(backbone, window, halo)
+    for model, sums in pool_models(backbone, models, window=window, halo=halo):
+        yield describe_model(model, sums)
 
 
 def pool_models(
-    backbone: Backbone,
-    models: Iterator[ModelTokens],
-    num_layers: Sequence[int],
-    *,
-    window: int,
-    halo: int,
-) -> Iterator[tuple[int, LatentSums]]:
-    """Yield each model's index and its pooled latents, in order; one model is held at a time."""
+    backbone: Backbone, models: Iterable[ModelTokens], *, window: int, halo: int
+) -> Iterator[tuple[ModelTokens, LatentSums]]:
+    """Yield each model with its pooled latents, in order; a batch of models is open at a time."""
     size = backbone.config.latent_size
-    current, sums = 0, LatentSums.zeros(num_layers[0] if num_layers else 0, size)
     device = next(backbone.parameters()).device
-    for batch in sweep_models(models, window=window, halo=halo, device=device):
+    waiting: deque[tuple[ModelTokens, LatentSums]] = deque()
+
+    def opened() -> Iterator[ModelTokens]:
+        for model in models:
+            waiting.append((model, LatentSums.zeros(len(model.layers), size)))
+            yield model
+
+    first = 0  # the model whose sums wait in front
+    for batch in sweep_models(opened(), window=window, halo=halo, device=device):
         latents = encode_batch(backbone, batch)
         layers = batch.windows.positions[..., 1].cpu().numpy()
         for row, chunk in enumerate(batch.chunks):
-            while current < chunk.model:
-                yield current, sums
-                current += 1
-                sums = LatentSums.zeros(num_layers[current], size)
-            sums.add(layers[row, chunk.kept], latents[row, chunk.kept])
-    while current < len(num_layers):
-        yield current, sums
-        current += 1
-        sums = LatentSums.zeros(num_layers[min(current, len(num_layers) - 1)], size)
+            while first < chunk.model:
+                yield waiting.popleft()
+                first += 1
+            waiting[0][1].add(layers[row, chunk.kept], latents[row, chunk.kept])
+    yield from waiting
 
 
 @torch.no_grad()
@@ -218,16 +204,15 @@ def encode_batch(backbone: Backbone, batch: SweptBatch) -> npt.NDArray[np.float6
 
 
 def _record(
-    row: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], sums: LatentSums
+    row: Mapping[str, Any], layers: Sequence[tuple[str, str]], vector: ModelVector
 ) -> dict[str, Any]:
-    vectors = layer_vectors(sums, layers)
     return {
         "hub_id": row["hub_id"],
         "repo_id": row["repo_id"],
         "revision": row["revision"],
-        "embedding": pool_layers(vectors).astype(np.float32).tolist(),
+        "embedding": vector.embedding.astype(np.float32).tolist(),
         "layers": [
-            {"name": layer["name"], "role": layer["role"], "embedding": vector.tolist()}
-            for layer, vector in zip(layers, vectors.astype(np.float32), strict=True)
+            {"name": name, "role": role, "embedding": numbers.tolist()}
+            for (name, role), numbers in zip(layers, vector.layers.astype(np.float32), strict=True)
         ],
     }

@@ -18,6 +18,7 @@ from ws_pipeline.backbone.config import LossConfig, ViewConfig
 from ws_pipeline.backbone.loss import Windows
 from ws_pipeline.backbone.normalization import denormalize, normalize
 from ws_pipeline.backbone.view_draws import ViewDraws
+from ws_pipeline.tokens.windows import UnitOrder
 
 
 class Views(NamedTuple):
@@ -33,6 +34,13 @@ class Views(NamedTuple):
 def is_paired(views: ViewConfig, loss: LossConfig) -> bool:
     """Say whether batches hold every window twice: as it is stored, then permuted."""
     return views.permutation and loss.contrastive_weight > 0.0
+
+
+def unit_orders(views: ViewConfig, loss: LossConfig) -> tuple[UnitOrder, ...]:
+    """Return in which orders of their hidden units a training's batches show the models."""
+    if is_paired(views, loss):
+        return ("stored", "permuted")
+    return ("permuted",) if views.permutation else ("stored",)
 
 
 def augment_windows(clean: Windows, views: ViewConfig, draws: ViewDraws) -> Windows:

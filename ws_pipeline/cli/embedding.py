@@ -138,12 +138,19 @@ def embed_all(backbone: Path, models: Mapping[str, OpenModel]) -> Iterator[dict[
 
 
 def write_vectors(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write one row per model: model, embedding."""
+    """Write one row per model: model, embedding; what stands where is in the file's metadata."""
+    import json
+
     import polars as pl
+
+    from ws_pipeline.backbone.config import EMBEDDING_VERSION
+    from ws_pipeline.backbone.embedding_blocks import BLOCK_SIZES
 
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = {"model": pl.String(), "embedding": pl.List(pl.Float32())}
-    pl.DataFrame(rows, schema=schema).write_parquet(path)
+    blocks = json.dumps(dict(BLOCK_SIZES))
+    metadata = {"embedding_version": EMBEDDING_VERSION, "blocks": blocks}
+    pl.DataFrame(rows, schema=schema).write_parquet(path, metadata=metadata)
 
 
 def add_neighbours(

@@ -12,6 +12,7 @@ import polars as pl
 
 from ws_pipeline.defs.columns import describe_columns, preview_rows
 from ws_pipeline.defs.resources import StoreResource
+from ws_pipeline.defs.retries import judged
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.storage.tables import TableStore
 
@@ -30,8 +31,9 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         """Write one asset partition's table and describe it in the materialisation."""
         partition = context.asset_partition_key if context.has_asset_partitions else None
         key = table_key(context.asset_key, partition)
-        tables = self.store.open().tables
-        num_rows = tables.write(key, obj)
+        with judged(context.step_context):
+            tables = self.store.open().tables
+            num_rows = tables.write(key, obj)
         context.add_output_metadata(
             {
                 "dagster/row_count": num_rows,
@@ -47,6 +49,10 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         Partitions that were never materialised are left out with a line in the log: a family that
         was found a minute ago must not stop the corpus of all others.
         """
+        with judged(context.step_context):
+            return self._scan(context)
+
+    def _scan(self, context: dg.InputContext) -> pl.LazyFrame:
         tables = self.store.open().tables
         if not context.has_asset_partitions:
             return tables.scan(table_key(context.asset_key))

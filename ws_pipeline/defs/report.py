@@ -12,6 +12,7 @@ import polars as pl
 
 from ws_pipeline.backbone.history import read_history
 from ws_pipeline.defs.assets.backbone import EMBEDDINGS
+from ws_pipeline.defs.assets.composition import COMPOSITION
 from ws_pipeline.defs.assets.corpus import LINEAGE_TABLE, SPLITS
 from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.io_managers import table_key
@@ -19,6 +20,7 @@ from ws_pipeline.defs.left_out import count_dropped
 from ws_pipeline.defs.runs import TRAINED, find_model
 from ws_pipeline.evaluation.atlas import ATLAS_NAME
 from ws_pipeline.evaluation.report_input import EDGE_SCHEMA, LOSS_SCHEMA, ReportInput
+from ws_pipeline.evaluation.results import RESULT_SCHEMA
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.recipes import recipe, to_dict
 from ws_pipeline.storage.store import Store
@@ -59,7 +61,8 @@ def gather_report(home: Path, store: Store, results: pl.DataFrame) -> ReportInpu
         .select("hub_id", pl.col("embedding").cast(pl.List(pl.Float32)))
         .collect(),
         losses=read_losses(model_dir.parent),
-        edges=_read_edges(store),
+        composition=_read_or_empty(store, table_key(COMPOSITION), RESULT_SCHEMA),
+        edges=_read_or_empty(store, LINEAGE_TABLE, EDGE_SCHEMA),
         atlas=ATLAS_NAME,
     )
 
@@ -80,11 +83,11 @@ def read_losses(folder: Path) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=LOSS_SCHEMA, orient="row")
 
 
-def _read_edges(store: Store) -> pl.DataFrame:
-    """The lineage graph of the corpus; without edges in a store of before it was kept."""
-    if not store.tables.exists(LINEAGE_TABLE):
-        return pl.DataFrame(schema=EDGE_SCHEMA)
-    return store.tables.scan(LINEAGE_TABLE).collect()
+def _read_or_empty(store: Store, key: str, schema: pl.Schema) -> pl.DataFrame:
+    """A table; without rows in a store that has none, of an earlier version or of fewer assets."""
+    if not store.tables.exists(key):
+        return pl.DataFrame(schema=schema)
+    return store.tables.scan(key).collect()
 
 
 def _concat(store: Store, prefix: str, names: Iterable[str]) -> pl.DataFrame:

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ws_pipeline.evaluation.model_weights import LayerMatrix
+from ws_pipeline.weights.layer_matrix import LayerMatrix
 
 FloatArray = NDArray[np.float64]
 Alteration = Callable[[FloatArray, np.random.Generator], FloatArray]

@@ -7,7 +7,7 @@ copies, after alignment to every candidate (git re-basin), which is the bar for 
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,27 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from ws_pipeline.backbone.embed import layer_vectors, pool_layers, pool_models
+from ws_pipeline.backbone.embed import embed_tokens
 from ws_pipeline.backbone.model import Backbone
-from ws_pipeline.backbone.sweep import choose_window, layout_of
+from ws_pipeline.backbone.sweep import layout_of
 from ws_pipeline.evaluation.alterations import ALTERATIONS, PERMUTED, alter_layers
-from ws_pipeline.evaluation.end_sketches import sketch_model
-from ws_pipeline.evaluation.features import END_SKETCHES, L2, L2_ALIGNED, SINGULAR_VALUES, SPECTRA
-from ws_pipeline.evaluation.model_weights import (
-    LayerMatrix,
-    layer_reader,
-    matrix_tokens,
-    read_matrices,
+from ws_pipeline.evaluation.features import (
+    L2,
+    L2_ALIGNED,
+    SINGULAR_VALUES,
+    name_blocks,
 )
+from ws_pipeline.evaluation.model_weights import layer_reader, matrix_tokens
 from ws_pipeline.evaluation.robustness import AlteredCopies
-from ws_pipeline.evaluation.spectra import describe_model
 from ws_pipeline.evaluation.weight_distances import measure_distances
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.layer_matrices import read_matrices
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.manifests import read_token_layers
 from ws_pipeline.tokens.model_symmetry import ModelSymmetry, draw_view, read_model_symmetry
 from ws_pipeline.tokens.shards import unpack_model
 from ws_pipeline.tokens.windows import ModelTokens
+from ws_pipeline.weights.layer_matrix import LayerMatrix
 from ws_pipeline.weights.symmetry.alignment import align_model
 from ws_pipeline.weights.symmetry.matrix_order import shapes_of_layers
 from ws_pipeline.weights.symmetry.permutation import draw_permutation, permute_state
@@ -114,15 +114,13 @@ class CopyMaker:
         records: Sequence[Mapping[str, Any]],
     ) -> AlteredCopies:
         """Return the copies' vectors and their nearest parents."""
-        vectors = {
-            SPECTRA: np.array([describe_model(layers) for layers in copies]),
-            END_SKETCHES: np.array([sketch_model(layers) for layers in copies]),
-        }
+        wholes = {}
         likes = [read_token_layers(records[row]) for row in rows.tolist()]
         for backbone_name, backbone in self.backbones.items():
             layout = layout_of(backbone)
             models = [matrix_tokens(c, like, layout) for c, like in zip(copies, likes, strict=True)]
-            vectors[backbone_name] = embed_tokens(backbone, models, self.window)
+            found = embed_tokens(backbone, models, window=self.window)
+            wholes[backbone_name] = np.array([vector.embedding for vector in found])
         hits = {baseline: np.full(len(rows), np.nan) for baseline in (L2, SINGULAR_VALUES)}
         if name == PERMUTED:
             hits[L2_ALIGNED] = np.full(len(rows), np.nan)
@@ -137,7 +135,9 @@ class CopyMaker:
                 hits[baseline][copy] = float(self.parents[row, nearest])
             if name == PERMUTED:
                 hits[L2_ALIGNED][copy] = self._align(row, candidates, records)
-        return AlteredCopies(name=name, originals=rows, vectors=vectors, parent_hits=hits)
+        return AlteredCopies(
+            name=name, originals=rows, vectors=name_blocks(wholes), parent_hits=hits
+        )
 
     def _candidates(self, row: int) -> NDArray[np.int64]:
         """Return the known parents of a model's family but itself, the true one among them."""
@@ -186,18 +186,6 @@ def shared_tensors(one: State, other: State) -> list[str]:
         return []
     shared = [name for name in names if one[name].shape == other[name].shape]
     return shared if len(names) - len(shared) <= 2 else []
-
-
-def embed_tokens(backbone: Backbone, models: Sequence[ModelTokens], window: int) -> FloatArray:
-    """Return a vector per model as ``backbone.embed`` makes it, ``(models, features)``."""
-    window, halo = choose_window(backbone, window, None)
-    sizes = [len(model.layers) for model in models]
-    pooled = pool_models(backbone, iter(models), sizes, window=window, halo=halo)
-    vectors = [
-        pool_layers(layer_vectors(sums, [asdict(layer) for layer in models[index].layers]))
-        for index, sums in pooled
-    ]
-    return np.array(vectors).reshape(len(models), -1)
 
 
 def _permutation(model: ModelSymmetry, key: tuple[int, ...]) -> Any:

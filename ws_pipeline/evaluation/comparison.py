@@ -16,7 +16,9 @@ from ws_pipeline.evaluation.features import (
     BOOSTED,
     CONTROLS,
     HYPER_PARAMETERS,
+    LATENTS_ALONE,
     STATISTICS,
+    is_control,
 )
 from ws_pipeline.evaluation.results import (
     DIFFERENCE_SUFFIX,
@@ -58,9 +60,9 @@ def compared_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     names = tuple(names)
     pairs: list[tuple[str, str]] = []
     for name in names:
-        if name in CONTROLS:
+        if is_control(name):
             continue
-        controls: tuple[str, ...] = CONTROLS
+        controls: tuple[str, ...] = (*CONTROLS, name + LATENTS_ALONE)
         if name.endswith(f"+{STATISTICS}"):
             controls = (STATISTICS,)
         elif "@" in name:

@@ -7,16 +7,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ws_pipeline.backbone.embedding_blocks import SPECTRA
 from ws_pipeline.evaluation.features import (
-    SPECTRA,
     STATISTICS,
     STATISTICS_SPECTRA,
-    UNTRAINED,
-    WITH_SPECTRA,
     FeatureTable,
-    embedding_features,
+    embedding_tables,
     family_features,
     hyper_parameter_features,
+    is_control,
     join_features,
     mean_features,
     shape_features,
@@ -31,10 +30,8 @@ def build_features(
     truth: CardTruth,
     embeddings: Mapping[str, pl.DataFrame],
     statistics: FeatureTable,
-    *,
-    spectra: FeatureTable | None = None,
 ) -> tuple[FeatureTable, ...]:
-    """Return controls first, then each representation alone, with s(W) and with spectra."""
+    """Return controls first, then each representation by blocks, whole and with s(W)."""
     controls = [
         mean_features(len(corpus)),
         family_features(corpus),
@@ -43,15 +40,14 @@ def build_features(
         hyper_parameter_features(corpus, truth.factors),
         statistics,
     ]
-    if spectra is not None:
-        controls += [spectra, join_features(statistics, spectra, name=STATISTICS_SPECTRA)]
-    ordered = sorted(embeddings, key=lambda name: name != UNTRAINED)  # controls come first
-    learned = [embedding_features(name, corpus, embeddings[name]) for name in ordered]
-    tested = [table for table in learned if table.name != UNTRAINED]
-    joined = [join_features(table, statistics) for table in tested]
-    if spectra is not None:
-        joined += [join_features(t, spectra, name=t.name + WITH_SPECTRA) for t in tested]
-    return (*controls, *learned, *joined)
+    learned = embedding_tables(corpus, embeddings)
+    controls += [
+        join_features(statistics, table, name=STATISTICS_SPECTRA)
+        for table in learned
+        if table.name == SPECTRA
+    ]
+    tested = [table for table in learned if not is_control(table.name)]
+    return (*controls, *learned, *(join_features(table, statistics) for table in tested))
 
 
 def replace_statistics(

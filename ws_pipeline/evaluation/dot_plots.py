@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ws_pipeline.evaluation.features import (
     HYPER_PARAMETERS,
+    LATENTS_ALONE,
     STATISTICS,
     UNTRAINED,
-    WITH_SPECTRA,
 )
 from ws_pipeline.evaluation.labels import (
     feature_label,
@@ -45,7 +45,7 @@ _JOINED_COLOUR = "#5b3fa8"
 _CONTROL_COLOUR = "#6b7682"
 _COLOURS = {
     "backbone": "#0072b2",
-    "backbone" + WITH_SPECTRA: "#cc79a7",
+    "backbone" + LATENTS_ALONE: "#cc79a7",
     STATISTICS: "#d55e00",
     HYPER_PARAMETERS: "#009e73",
     UNTRAINED: "#9aa3ad",

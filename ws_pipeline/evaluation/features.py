@@ -5,13 +5,20 @@ imputing are the probe's business and see training models only. The layer statis
 own module, :mod:`ws_pipeline.evaluation.statistics`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ws_pipeline.backbone.embedding_blocks import (
+    EMBEDDING_SIZE,
+    END_SKETCHES,
+    LATENTS,
+    SPECTRA,
+    split_blocks,
+)
 from ws_pipeline.errors import Reason, RefusedError
 from ws_pipeline.evaluation.targets import EPOCH
 
@@ -21,19 +28,19 @@ SHAPES = "shapes"
 HYPER_PARAMETERS = "hyper_parameters"
 HYPER_PARAMETERS_NO_EPOCH = "hyper_parameters_no_epoch"
 STATISTICS = "statistics"
-SPECTRA = "spectra"
 STATISTICS_SPECTRA = "statistics_spectra"
-WITH_SPECTRA = "_spectra"
-"""After the name of a representation: beside it, what no permutation of units changes."""
+LATENTS_ALONE = "_latents"
+"""After the name of a representation: the block of its embedding that the backbone decides."""
 
 FLAT_WEIGHTS = "weights"
-END_SKETCHES = "end_sketches"
 UNTRAINED = "untrained"
 RANDOM = "random"
 L2, COSINE, SINGULAR_VALUES, L2_ALIGNED = "l2", "cosine", "singular_values", "l2_aligned"
 BOOSTED = "@boosted"
 ATTENTION = "@attention"
 """Suffixes of features: read by another probe than ridge."""
+
+FloatArray = NDArray[np.float64]
 
 CONTROLS = (
     RANDOM,
@@ -47,6 +54,7 @@ CONTROLS = (
     STATISTICS_SPECTRA,
     FLAT_WEIGHTS,
     END_SKETCHES,
+    UNTRAINED + LATENTS_ALONE,
     UNTRAINED,
     HYPER_PARAMETERS + BOOSTED,
     STATISTICS + BOOSTED,
@@ -65,7 +73,12 @@ MAX_EMBEDDING_SIZE = 65_536
 
 def is_plain(name: str) -> bool:
     """Return whether features are read alone and by ridge."""
-    return "+" not in name and "@" not in name and not name.endswith(WITH_SPECTRA)
+    return "+" not in name and "@" not in name
+
+
+def is_control(name: str) -> bool:
+    """Return whether a score stands beside others: a control, or one block of an embedding."""
+    return name in CONTROLS or name.endswith(LATENTS_ALONE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +164,40 @@ def embedding_features(name: str, corpus: pl.DataFrame, embeddings: pl.DataFrame
     return FeatureTable(
         name=name, values=values, available=available, missing_reason=Reason.NO_EMBEDDING
     )
+
+
+def embedding_tables(
+    corpus: pl.DataFrame, embeddings: Mapping[str, pl.DataFrame]
+) -> tuple[FeatureTable, ...]:
+    """Return every embedding whole and block by block, controls first."""
+    ordered = sorted(embeddings, key=lambda name: name != UNTRAINED)
+    wholes = {name: embedding_features(name, corpus, embeddings[name]) for name in ordered}
+    vectors = name_blocks({name: whole.values for name, whole in wholes.items()})
+    available = np.logical_and.reduce([whole.available for whole in wholes.values()])
+    return tuple(
+        replace(wholes[name], values=values)
+        if name in wholes
+        else FeatureTable(
+            name=name, values=values, available=available, missing_reason=Reason.NO_EMBEDDING
+        )
+        for name, values in vectors.items()
+    )
+
+
+def name_blocks(embeddings: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return every representation's vectors by block and whole, the wholes last.
+
+    Spectra and end sketches do not depend on the backbone and come once, latents with each. Vectors
+    of another size than ``EMBEDDING_SIZE`` have no blocks.
+    """
+    weights: dict[str, FloatArray] = {}
+    latents: dict[str, FloatArray] = {}
+    for name, vectors in embeddings.items():
+        if vectors.shape[-1] == EMBEDDING_SIZE:
+            blocks = split_blocks(vectors)
+            latents[name + LATENTS_ALONE] = blocks.pop(LATENTS)
+            weights |= blocks
+    return {**weights, **latents, **embeddings}
 
 
 def layer_vectors(corpus: pl.DataFrame, embeddings: pl.DataFrame) -> list[NDArray[np.float64]]:

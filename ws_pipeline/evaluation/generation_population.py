@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +42,28 @@ class Population:
 
 
 def read_population(
-    zoo: Path, case: GenerationCase, dataset: Dataset, config: GenerationConfig
+    zoo: Path,
+    case: GenerationCase,
+    dataset: Dataset,
+    config: GenerationConfig,
+    *,
+    among: Collection[str] | None = None,
 ) -> Population:
     """Read the models of a case.
+
+    Args:
+        zoo: Its folder.
+        case: Which population, and for what.
+        dataset: The case's.
+        config: Of the study.
+        among: Repos that may be taken; None for all.
 
     Raises:
         MissingInputError: The zoo has not enough models of one shape.
     """
     index = read_index(zoo).filter((pl.col("population") == case.population) & pl.col("is_final"))
+    if among is not None:
+        index = index.filter(pl.col("name").is_in(among))
     index = index.sort("val_accuracy", "name", descending=[True, False])
     shapes: dict[str, list[str]] = {}
     for name in index["name"]:

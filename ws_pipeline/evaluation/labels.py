@@ -2,26 +2,25 @@
 
 import math
 
+from ws_pipeline.backbone.embedding_blocks import END_SKETCHES, SPECTRA
 from ws_pipeline.evaluation.features import (
     ATTENTION,
     BOOSTED,
     COSINE,
-    END_SKETCHES,
     FAMILY,
     FLAT_WEIGHTS,
     HYPER_PARAMETERS,
     HYPER_PARAMETERS_NO_EPOCH,
     L2,
     L2_ALIGNED,
+    LATENTS_ALONE,
     MEAN,
     RANDOM,
     SHAPES,
     SINGULAR_VALUES,
-    SPECTRA,
     STATISTICS,
     STATISTICS_SPECTRA,
     UNTRAINED,
-    WITH_SPECTRA,
 )
 from ws_pipeline.evaluation.results import DIFFERENCE_SUFFIX
 from ws_pipeline.evaluation.targets import FACTOR_PREFIX
@@ -45,7 +44,8 @@ FEATURE_LABELS = {
     "weight_norm": "norm of weights",
     UNTRAINED: "untrained backbone",
     "backbone": "backbone",
-    "backbone" + WITH_SPECTRA: "backbone + spectra",
+    UNTRAINED + LATENTS_ALONE: "untrained latents only",
+    "backbone" + LATENTS_ALONE: "trained latents only",
 }
 
 PROBE_LABELS = {BOOSTED: ", boosted trees", ATTENTION: ", attention over layers"}

@@ -5,38 +5,21 @@ The way back, :func:`matrix_tokens`, gives altered matrices to a backbone as a m
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ws_pipeline.storage.store import Store
-from ws_pipeline.tokens.layer_table import DTYPES
-from ws_pipeline.tokens.layer_values import ModelValues
+from ws_pipeline.tokens.layer_matrices import read_matrices
 from ws_pipeline.tokens.layout import TokenLayout
 from ws_pipeline.tokens.manifests import read_token_layers
 from ws_pipeline.tokens.records import TokenLayer
 from ws_pipeline.tokens.windows import ModelTokens
-from ws_pipeline.weights.dtypes import numpy_dtype, widen
+from ws_pipeline.weights.layer_matrix import LayerMatrix
 
 Row = Mapping[str, Any]
 """A row of `corpus/splits`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerMatrix:
-    """One tokenised layer.
-
-    Attributes:
-        name: The weight tensor.
-        role: What it is.
-        values: True weights, ``(rows, cols)`` float64, the bias as last column.
-    """
-
-    name: str
-    role: str
-    values: NDArray[np.float64]
 
 
 ReadLayers = Callable[[Row], Iterator[LayerMatrix]]
@@ -51,18 +34,6 @@ def layer_reader(store: Store) -> ReadLayers:
         return read_matrices(model.values, read_token_layers(row))
 
     return read
-
-
-def read_matrices(values: ModelValues, layers: Sequence[TokenLayer]) -> Iterator[LayerMatrix]:
-    """Yield a model's layers; one is held at a time."""
-    for layer in layers:
-        raw = np.empty(layer.num_values, dtype=numpy_dtype(layer.dtype))
-        out = memoryview(raw.view(np.uint8).data)
-        values.read_into(DTYPES.index(layer.dtype), layer.offset, out)
-        matrix = widen(raw).astype(np.float64).reshape(layer.rows, layer.cols)
-        yield LayerMatrix(
-            name=layer.name, role=layer.role, values=np.ldexp(matrix, layer.scale_exponent)
-        )
 
 
 class MatrixValues:

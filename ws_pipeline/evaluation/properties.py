@@ -25,6 +25,7 @@ from ws_pipeline.evaluation.controls import (
     spread_table,
 )
 from ws_pipeline.evaluation.features import UNTRAINED, FeatureTable, layer_vectors
+from ws_pipeline.evaluation.flat_weights import flat_weights
 from ws_pipeline.evaluation.model_weights import ReadLayers
 from ws_pipeline.evaluation.probes import BoolArray, FloatArray
 from ws_pipeline.evaluation.property_fits import (
@@ -37,7 +38,6 @@ from ws_pipeline.evaluation.property_fits import (
     group_values,
 )
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
-from ws_pipeline.evaluation.spectra import flat_weights, spectral_features
 from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
 from ws_pipeline.evaluation.targets import ACCURACY, CardTruth, read_card_truth
 
@@ -106,21 +106,21 @@ def evaluate_properties(
     Args:
         corpus: One row per model: hub_id, repo_id, family, split, lineage_root, num_params, card.
         embeddings: Representation name to frame (hub_id, embedding and, for the attention probe,
-            layers). ``untrained`` is a control; every other name is a representation under test.
+            layers). ``untrained`` is a control; every other name is a representation under test,
+            whole and block by block.
         layers: The stage table weights/layers of the corpus' models.
         recipe: Name that the results carry.
         config: Targets, lambdas, resamples; the defaults where None.
         training_seed: Seed that the backbone was trained with; the results' ``seed``.
-        read_layers: Reads weights: adds singular values to s(W), and flat weights where all models
-            of a family have the same shapes.
+        read_layers: Reads weights: adds them as they are where all models of a family have the
+            same shapes.
     """
     config = config or EvaluationConfig()
     truth = read_card_truth(corpus, config.targets)
     context = ResultContext(recipe=recipe, evaluation=EVALUATION, seed=training_seed)
     population = _population(corpus, truth, config, context, embeddings)
-    spectra = spectral_features(corpus, read_layers) if read_layers is not None else None
     statistics = pooled_statistics(corpus, layers)
-    pooled = build_features(corpus, truth, embeddings, statistics, spectra=spectra)
+    pooled = build_features(corpus, truth, embeddings, statistics)
     fits = list(_fit_slices(population, pooled, layers, read_layers))
     rows = [row for fit in fits for row in _score_rows(population, fit)]
     predictions = [frame for fit in fits for frame in _prediction_frames(population, fit)]

@@ -13,20 +13,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ws_pipeline.backbone.embedding_blocks import END_SKETCHES, SPECTRA
 from ws_pipeline.evaluation.boosting import fit_boosted_probe
 from ws_pipeline.evaluation.config import EvaluationConfig
 from ws_pipeline.evaluation.features import (
     ATTENTION,
     BOOSTED,
-    CONTROLS,
     HYPER_PARAMETERS,
     HYPER_PARAMETERS_NO_EPOCH,
+    LATENTS_ALONE,
     MEAN,
     SHAPES,
-    SPECTRA,
     STATISTICS,
     STATISTICS_SPECTRA,
     FeatureTable,
+    is_control,
 )
 from ws_pipeline.evaluation.probes import BoolArray, FloatArray, Probe, fit_probe
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext
@@ -195,13 +196,13 @@ def _ridge(
 
 def _is_boosted(name: str) -> bool:
     """Return whether trees read these features too: the strong controls and representations."""
-    return name in {HYPER_PARAMETERS, STATISTICS} or (name not in CONTROLS and "+" not in name)
+    return name in {HYPER_PARAMETERS, STATISTICS} or (not is_control(name) and "+" not in name)
 
 
 def _is_held_out(name: str) -> bool:
     """Return whether features are asked about values that were never seen: one probe each."""
-    weak = {MEAN, SHAPES, SPECTRA, STATISTICS_SPECTRA}
-    return name not in weak and "+" not in name
+    weak = {MEAN, SHAPES, SPECTRA, END_SKETCHES, STATISTICS_SPECTRA}
+    return name not in weak and "+" not in name and not name.endswith(LATENTS_ALONE)
 
 
 def _fit_boosted(

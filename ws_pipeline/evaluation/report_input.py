@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from ws_pipeline.evaluation.properties import PREDICTION_SCHEMA
+from ws_pipeline.evaluation.results import RESULT_SCHEMA
 from ws_pipeline.evaluation.targets import MISSING_SCHEMA
 
 DROPPED_SCHEMA = pl.Schema({"stage": pl.String, "reason": pl.String, "num_repos": pl.Int64})
@@ -29,6 +30,7 @@ class ReportInput:
         predictions: Of the property probes (PREDICTION_SCHEMA).
         embeddings: hub_id, embedding: drawn as the latent map.
         losses: Training curves: step, name, value.
+        composition: Result table of the composition study; no rows where it was not made.
         edges: Of the lineage graph (child, parent and, if known, contradiction): on the atlas.
         atlas: Where the atlas lies beside the report; "" where there is none.
         limitations: Sentences beside those that follow from the numbers.
@@ -46,6 +48,7 @@ class ReportInput:
     )
     embeddings: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EMBEDDING_SCHEMA))
     losses: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LOSS_SCHEMA))
+    composition: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RESULT_SCHEMA))
     edges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EDGE_SCHEMA))
     atlas: str = ""
     limitations: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ws_pipeline.evaluation.bootstrap import resample_means
 from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.features import RANDOM, FeatureTable, embedding_features
+from ws_pipeline.evaluation.features import RANDOM, FeatureTable, embedding_tables
 from ws_pipeline.evaluation.probes import standardize
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
 from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
@@ -64,7 +64,6 @@ def evaluate_retrieval(
     recipe: str,
     config: EvaluationConfig | None = None,
     training_seed: int = 0,
-    spectra: FeatureTable | None = None,
 ) -> pl.DataFrame:
     """Return recall@k and mAP of relatives for every representation, s(W) and chance.
 
@@ -77,13 +76,10 @@ def evaluate_retrieval(
         recipe: Name that the results carry.
         config: ks and resamples; the defaults where None.
         training_seed: Seed that the backbone was trained with; the results' ``seed``.
-        spectra: Of all models: a control.
     """
     config = config or EvaluationConfig()
     context = ResultContext(recipe=recipe, evaluation=EVALUATION, seed=training_seed)
-    learned = [embedding_features(name, corpus, frame) for name, frame in embeddings.items()]
-    controls = [pooled_statistics(corpus, layers), *([] if spectra is None else [spectra])]
-    pooled = (*controls, *learned)
+    pooled = (pooled_statistics(corpus, layers), *embedding_tables(corpus, embeddings))
     usable = np.logical_and.reduce([table.available for table in pooled])
     searches = _plan_searches(
         corpus=corpus, pooled=pooled, layers=layers, edges=edges, usable=usable, config=config

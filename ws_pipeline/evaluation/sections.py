@@ -9,11 +9,11 @@ import polars as pl
 from ws_pipeline.evaluation.bar_plots import dropped_figure
 from ws_pipeline.evaluation.dot_plots import Figure, grouped_figure, score_figure
 from ws_pipeline.evaluation.features import (
-    CONTROLS,
     HYPER_PARAMETERS,
     RANDOM,
     STATISTICS,
     UNTRAINED,
+    is_control,
     is_plain,
 )
 from ws_pipeline.evaluation.labels import feature_label, target_label
@@ -76,13 +76,16 @@ def left_out_blocks(report: ReportInput) -> Iterator[Block]:
 
 def report_sections(report: ReportInput, mine: pl.DataFrame, results: pl.DataFrame) -> list[Any]:
     """Return headings with their blocks; those without content are left out."""
-    from ws_pipeline.evaluation.generation_section import generation_blocks  # it has Block of here
+    # These have Block of here.
+    from ws_pipeline.evaluation.composition_section import composition_blocks
+    from ws_pipeline.evaluation.generation_section import generation_blocks
 
     sections = (
         ("Properties", list(_property_blocks(report, mine))),
         ("Relatives", [*_retrieval_blocks(mine), *_lineage_blocks(mine), *_drift_blocks(mine)]),
         ("Reconstruction", list(_reconstruction_blocks(mine))),
         ("Generated weights", list(generation_blocks(mine))),
+        ("Composition of the corpus", list(composition_blocks(report.composition))),
         ("Latent map", list(_map_blocks(report))),
         ("Training", list(_training_blocks(report))),
         ("Recipes side by side", list(_leaderboard_blocks(results))),
@@ -110,7 +113,7 @@ def _property_blocks(report: ReportInput, mine: pl.DataFrame) -> Iterator[Block]
         )
         yield from _family_blocks(r2, label)
         yield from _held_out_blocks(r2, label)
-        learned = [name for name in overall["features"] if name not in CONTROLS and is_plain(name)]
+        learned = [name for name in overall["features"] if not is_control(name) and is_plain(name)]
         chosen = report.predictions.filter(
             (pl.col("target") == target)
             & (pl.col("slice") == SLICE_ALL)
@@ -148,7 +151,7 @@ def _family_blocks(r2: pl.DataFrame, label: str) -> Iterator[Block]:
 def _shown_features(rows: pl.DataFrame) -> tuple[str, ...]:
     """Return representations that ridge reads, then the controls that matter."""
     found = rows["features"].unique(maintain_order=True)
-    learned = [name for name in found if name not in CONTROLS and "@" not in name]
+    learned = [name for name in found if not is_control(name) and "@" not in name]
     return (*learned, STATISTICS, HYPER_PARAMETERS, UNTRAINED)
 
 
@@ -181,7 +184,7 @@ def _retrieval_blocks(mine: pl.DataFrame) -> Iterator[Block]:
     scores = rows.filter(~pl.col("metric").str.ends_with(DIFFERENCE_SUFFIX))
     metric = str(scores["metric"][0])
     shown = scores["features"].unique(maintain_order=True).to_list()
-    shown = [name for name in shown if name not in CONTROLS] + [STATISTICS, UNTRAINED, RANDOM]
+    shown = [name for name in shown if not is_control(name)] + [STATISTICS, UNTRAINED, RANDOM]
     tables = tuple(
         cross_table(part, down="features", across="metric", caption=f"Finding {target_label(t)}")
         for (t,), part in scores.group_by("target", maintain_order=True)
@@ -266,7 +269,7 @@ def _reconstruction_blocks(mine: pl.DataFrame) -> Iterator[Block]:
     )
     if rows.is_empty():
         return
-    shown = [n for n in rows["features"].unique(maintain_order=True) if n not in CONTROLS]
+    shown = [n for n in rows["features"].unique(maintain_order=True) if not is_control(n)]
     names = (*shown, UNTRAINED)
     for prefix, what in ((ROLE_SLICE, "role of the layer"), (FAMILY_SLICE, "family")):
         part = rows.filter(pl.col("slice").str.starts_with(prefix) | (pl.col("slice") == SLICE_ALL))

@@ -9,12 +9,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ws_pipeline.evaluation.features import (
-    CONTROLS,
     HYPER_PARAMETERS,
     MEAN,
     RANDOM,
     STATISTICS,
     UNTRAINED,
+    is_control,
     is_plain,
 )
 from ws_pipeline.evaluation.labels import (
@@ -51,7 +51,7 @@ def render_results_table(results: pl.DataFrame, *, recipe: str | None = None) ->
         & pl.col("metric").is_in(_METRICS)
     )
     found = rows["features"].unique(maintain_order=True).to_list()
-    learned = [name for name in found if name not in CONTROLS and is_plain(name)]
+    learned = [name for name in found if not is_control(name) and is_plain(name)]
     columns = (*learned, *_SHOWN_CONTROLS, _FLOOR)
     title = Text(f"Held-out models, recipe {recipe}")
     table = RichTable(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))

@@ -13,7 +13,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ws_pipeline.evaluation.features import COSINE, L2, SINGULAR_VALUES
-from ws_pipeline.evaluation.model_weights import LayerMatrix, ReadLayers
+from ws_pipeline.evaluation.model_weights import ReadLayers
+from ws_pipeline.weights.layer_matrix import LayerMatrix
+from ws_pipeline.weights.spectra import singular_values
 
 FloatArray = NDArray[np.float64]
 
@@ -66,12 +68,9 @@ class PairSums:
         return np.where(self.comparable(), 1.0 - self.dot / np.where(norms > 0, norms, 1.0), np.inf)
 
 
-def singular_values(layer: LayerMatrix) -> FloatArray:
+def layer_spectrum(layer: LayerMatrix) -> FloatArray:
     """Return a layer's singular values, largest first: what no permutation of units changes."""
-    matrix = layer.values
-    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    squares = np.linalg.eigvalsh(short @ short.T)[::-1]
-    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+    return singular_values(layer.values)
 
 
 def plain_weights(layer: LayerMatrix) -> FloatArray:
@@ -106,7 +105,7 @@ def sum_pairs(models: Sequence[Sequence[LayerMatrix]], view: LayerView) -> PairS
 def measure_distances(models: Sequence[Sequence[LayerMatrix]]) -> dict[str, FloatArray]:
     """Return every distance of `WEIGHT_DISTANCES`, ``(models, models)``."""
     weights = sum_pairs(models, plain_weights)
-    spectra = sum_pairs(models, singular_values)
+    spectra = sum_pairs(models, layer_spectrum)
     return {L2: weights.l2(), COSINE: weights.cosine(), SINGULAR_VALUES: spectra.l2()}
 
 

@@ -36,13 +36,18 @@ class Density:
         """Anchors that it was fitted to."""
         return len(self._latents)
 
-    def draw(self, generator: np.random.Generator) -> ModelCode:
-        """Draw one model's code."""
-        model_shares = self._draw_shares(generator)
+    def draw(self, generator: np.random.Generator, *, followed: int | None = None) -> ModelCode:
+        """Draw one model's code.
+
+        Args:
+            generator: Of the draw.
+            followed: The anchor that a draw of `model-kde` is near; drawn where None.
+        """
+        model_shares = self._draw_shares(generator, followed)
         if self.config.kind == "token-kde":
             num_tokens = self._latents.shape[1]
-            followed = generator.integers(self.num_anchors, size=num_tokens)
-            latents = self._latents[followed, np.arange(num_tokens)]
+            sources = generator.integers(self.num_anchors, size=num_tokens)
+            latents = self._latents[sources, np.arange(num_tokens)]
         else:
             latents = np.tensordot(model_shares, self._latents, axes=1)
         scale = np.tensordot(model_shares, self._scales, axes=1)
@@ -54,12 +59,13 @@ class Density:
         scale = np.clip(scale, self._scales.min(axis=0), self._scales.max(axis=0))
         return ModelCode(latents=latents.astype(np.float32), scale=scale)
 
-    def _draw_shares(self, generator: np.random.Generator) -> FloatArray:
+    def _draw_shares(self, generator: np.random.Generator, followed: int | None) -> FloatArray:
         """Draw the share of each anchor in a model, ``(anchors,)``; they sum to one."""
         count, kind = self.num_anchors, self.config.kind
         even = np.full(count, 1.0 / count)
         if kind == "model-kde":
-            return np.asarray(np.eye(count)[int(generator.integers(count))])
+            drawn = int(generator.integers(count))
+            return np.asarray(np.eye(count)[drawn if followed is None else followed])
         if kind == "blend":
             return np.asarray(generator.dirichlet(np.full(count, self.config.concentration)))
         if kind == "subspace" and count > 1:

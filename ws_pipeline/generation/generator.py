@@ -52,6 +52,14 @@ class Generator:
         codes = [self._density.draw(np.random.default_rng((seed, index))) for index in range(num)]
         return self._decode(codes)
 
+    def draw_near(self, num: int, *, seed: int) -> list[Weights]:
+        """Draw models near each anchor of a `model-kde`: `num` near the first, then the next."""
+        codes = [
+            self._density.draw(np.random.default_rng((seed, index)), followed=index // num)
+            for index in range(num * self._density.num_anchors)
+        ]
+        return self._decode(codes)
+
     def reconstruct(self) -> list[Weights]:
         """Return the anchors encoded and decoded, nothing drawn."""
         return self._decode(self._codes)

@@ -23,7 +23,7 @@ from typing import Any
 
 import fsspec
 
-from ws_pipeline.errors import MissingInputError, NoSpaceError, StorageError
+from ws_pipeline.errors import MissingInputError, NoSpaceError, Reason, StorageError
 from ws_pipeline.storage.objects import (
     ORPHAN_AGE_SECONDS,
     RESERVE_BYTES,
@@ -219,9 +219,11 @@ def _s3_errors(uri: str) -> Iterator[None]:
     except PermissionError as error:
         # No RefusedError: what a store refuses is no verdict on what it holds.
         raise StorageError(
-            f"The object store refused {uri}: {error}. Check the AWS_* credentials and the bucket."
+            f"The object store refused {uri}: {error}. Check the AWS_* credentials and the bucket.",
+            reason=Reason.INVALID_CONFIG,
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(
-            f"The object store failed at {uri}: {error}. Check the endpoint, then run again."
+            f"The object store failed at {uri}: {error}. Check the endpoint, then run again.",
+            reason=Reason.UNREACHABLE,
         ) from error

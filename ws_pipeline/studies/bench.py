@@ -1,9 +1,10 @@
 """The bench: one corpus that the cells of a study are trained and measured on. Does I/O.
 
-What it is: training in this process (``backbone.loop``), the error of every held-out layer, the
-embedding of every model with a property to predict; three tables in the store for a cell, the
-record last, so that a cell is there as a whole or not at all. What it is not: a summary
-(``summary``), or the trainer of a recipe (``backbone.trainer``), which publishes a model.
+What it is: a training in this process (``training``), the error of every held-out layer, the
+embedding of every model with a property to predict, weights generated for held-out models
+(``zero_shot``); four tables in the store for a cell, the record last, so that a cell is there as a
+whole or not at all. What it is not: a summary (``summary``), or the trainer of a recipe
+(``backbone.trainer``), which publishes a model.
 """
 
 import dataclasses
@@ -13,23 +14,19 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
+from ws_pipeline.backbone.config import EMBEDDING_VERSION
 from ws_pipeline.backbone.job import TrainJob
 from ws_pipeline.errors import MissingInputError
 from ws_pipeline.evaluation.targets import read_card_truth
 from ws_pipeline.recipes import to_dict
 from ws_pipeline.storage.store import Store
-from ws_pipeline.studies.study import Cell, Population
-from ws_pipeline.tokens.mixture import weigh_models
+from ws_pipeline.studies.study import Cell, Population, name_datasets
+from ws_pipeline.studies.zero_shot import ZeroShotCase, generate, read_cases
 
-if TYPE_CHECKING:
-    from ws_pipeline.backbone.model import Backbone
-
-MEASUREMENT_VERSION = "1"
+MEASUREMENT_VERSION = "2"
 """Raise it when the same cell would be measured otherwise: all cells are then made again."""
 
 MAX_MODEL_PARAMS = 500_000
@@ -39,6 +36,7 @@ TARGET = "accuracy"
 """The property whose probe stands in every study's table."""
 
 CORPUS = "corpus/splits"
+ZOOS = "zoos"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,26 +44,16 @@ class CellTables:
     """What is kept of a finished cell.
 
     Attributes:
-        record: One row of `RECORD_SCHEMA`.
+        record: One row of ``training.RECORD_SCHEMA``.
         errors: As ``backbone.evaluate.reconstruct_models`` returns it, of the held-out models.
         embeddings: hub_id, embedding.
+        generated: ``zero_shot.GENERATED_SCHEMA``; no rows in a study that generates nothing.
     """
 
     record: pl.DataFrame
     errors: pl.DataFrame
     embeddings: pl.DataFrame
-
-
-RECORD_SCHEMA = pl.Schema(
-    {
-        "num_params": pl.Int64,
-        "num_train_models": pl.Int64,
-        "num_train_weights": pl.Int64,
-        "latents_per_weight": pl.Float64,
-        "loss": pl.Float64,
-        "cpu_seconds": pl.Float64,
-    }
-)
+    generated: pl.DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +67,7 @@ class Bench:
         study: Name of the MLflow experiment.
         tracking_uri: Of MLflow; empty for none.
         embed_all: See :class:`~ws_pipeline.studies.study.Study`.
+        generates: Likewise.
     """
 
     home: Path
@@ -87,6 +76,7 @@ class Bench:
     study: str
     tracking_uri: str = ""
     embed_all: bool = False
+    generates: bool = False
     _snapshots: dict[Population, str] = field(default_factory=dict)
 
     @cached_property
@@ -104,10 +94,17 @@ class Bench:
         return self.corpus.join(truth, on="hub_id", how="semi", maintain_order="left")
 
     @cached_property
+    def zero_shot(self) -> list[ZeroShotCase]:
+        """What weights are generated for: held-out models of the zoos that the home has."""
+        return read_cases(self.home / ZOOS, self.held_out) if self.generates else []
+
+    @cached_property
     def measured_digest(self) -> str:
         """What the measurement of a cell depends on beside its weights."""
         snapshot = self.store.snapshots.create(self.corpus)
-        text = f"{MEASUREMENT_VERSION} {snapshot} {self.embed_all} {TARGET}"
+        versions = f"{MEASUREMENT_VERSION} {EMBEDDING_VERSION}"
+        cases = [case.digest for case in self.zero_shot]
+        text = f"{versions} {snapshot} {self.embed_all} {TARGET} {cases}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def training_rows(self, population: Population) -> pl.DataFrame:
@@ -116,7 +113,8 @@ class Bench:
         Raises:
             MissingInputError: If there are none.
         """
-        rows = population.choose(self.corpus.filter(pl.col("split") == "train"))
+        named = name_datasets(self.corpus.filter(pl.col("split") == "train"))
+        rows = population.choose(named).drop("dataset")
         if rows.is_empty():
             raise MissingInputError(
                 f"A study trains on models of {', '.join(population.families) or 'any family'}, "
@@ -171,104 +169,26 @@ class Bench:
         """Train and measure a cell and store its tables; an unfinished training goes on."""
         from ws_pipeline.backbone.embed import embed_models
         from ws_pipeline.backbone.evaluate import reconstruct_models
+        from ws_pipeline.studies.training import CellTraining
 
         began = time.process_time()
         job = self.job(cell)
         rows = self.training_rows(cell.variant.population)
-        with _Training(self.store, job, rows) as training:
+        with CellTraining(self.store, job, rows) as training:
             backbone = training.run()
             errors = reconstruct_models(backbone, self.store, self.held_out)
             vectors = embed_models(backbone, self.store, self.embedded)
+            generated = generate(backbone, self.zero_shot)
             record = training.record(self.held_out, time.process_time() - began)
             training.log_summary(errors)
         made = CellTables(
-            record=record, errors=errors, embeddings=vectors.select("hub_id", "embedding")
+            record=record,
+            errors=errors,
+            embeddings=vectors.select("hub_id", "embedding"),
+            generated=generated,
         )
         key = self.key(job)
-        for name in ("errors", "embeddings", "record"):  # the record is what makes it complete
+        for name in ("errors", "embeddings", "generated", "record"):  # the record completes it
             self.store.tables.write(f"{key}/{name}", getattr(made, name))
         shutil.rmtree(job.out_dir, ignore_errors=True)
         return made
-
-
-class _Training:
-    """One cell's training in this process, with its MLflow run; a context manager."""
-
-    def __init__(self, store: Store, job: TrainJob, rows: pl.DataFrame) -> None:
-        from accelerate import Accelerator
-
-        from ws_pipeline.backbone.checkpoints import CheckpointFolder
-        from ws_pipeline.backbone.loop import TrainingLoop
-        from ws_pipeline.tokens.windows import WindowDataset
-
-        self.job, self.rows = job, rows
-        config = job.training
-        folder = Path(job.out_dir)
-        self.loop = TrainingLoop(
-            job,
-            accelerator=Accelerator(mixed_precision="no"),
-            train=WindowDataset(
-                store,
-                rows.with_columns(weight=weigh_models(rows, job.mixture)),
-                layout=job.layout,
-                window_size=config.window_size,
-                batch_size=config.batch_size,
-                num_steps=config.num_steps,
-                seed=config.seed,
-            ),
-            val=[],
-            checkpoints=CheckpointFolder(out_dir=folder, job_digest=job.digest()),
-        )
-        self.tracker = None
-        if job.mlflow_tracking_uri:
-            from ws_pipeline.backbone.tracking import MlflowRun
-
-            self.tracker = MlflowRun.open(job, tags={}, corpus=rows)
-            self.tracker.replay(self.loop.history.points)
-            self.loop.observers.append(self.tracker)
-
-    def __enter__(self) -> "_Training":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.tracker is not None:
-            self.tracker.close("FINISHED" if kind is None else "FAILED")
-
-    def run(self) -> "Backbone":
-        """Train to the end."""
-        self.loop.run()
-        return self.loop.finished_backbone().eval()
-
-    def record(self, held_out: pl.DataFrame, cpu_seconds: float) -> pl.DataFrame:
-        """Return the cell's row of `RECORD_SCHEMA`."""
-        from ws_pipeline.backbone.model import num_parameters
-        from ws_pipeline.tokens.layer_table import LayerTable
-
-        tokens = LayerTable.of_corpus(held_out, self.job.layout).num_tokens
-        per_weight = tokens / held_out["num_values"].to_numpy()
-        row = {
-            "num_params": num_parameters(self.loop.backbone),
-            "num_train_models": self.rows.height,
-            "num_train_weights": int(self.rows["num_values"].sum()),
-            "latents_per_weight": self.job.backbone.latent_size * float(np.median(per_weight)),
-            "loss": self._final_loss(),
-            "cpu_seconds": cpu_seconds,
-        }
-        return pl.DataFrame([row], schema=RECORD_SCHEMA)
-
-    def log_summary(self, errors: pl.DataFrame) -> None:
-        """Send what the compare view shows."""
-        if self.tracker is None:
-            return
-        median = errors.filter(pl.col("relative_error").is_finite())["relative_error"].median()
-        if isinstance(median, float):
-            values = {"test/relative_error_median": median}
-            self.tracker.metrics(self.job.training.num_steps, values)
-
-    def _final_loss(self) -> float:
-        losses = [
-            point.values["train/loss_reconstruction"]
-            for point in self.loop.history.points
-            if "train/loss_reconstruction" in point.values
-        ]
-        return losses[-1] if losses else float("nan")

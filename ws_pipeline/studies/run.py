@@ -95,6 +95,7 @@ def run_study(
         study=study.name,
         tracking_uri=tracking_uri,
         embed_all=study.embed_all,
+        generates=study.generates,
     )
     folder = home / "studies" / study.name
     folder.mkdir(parents=True, exist_ok=True)

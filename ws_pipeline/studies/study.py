@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from ws_pipeline.errors import ConfigError
+from ws_pipeline.evaluation.curves import Axis
+from ws_pipeline.evaluation.targets import read_dataset
 from ws_pipeline.recipes import Recipe
 
 
@@ -19,29 +21,46 @@ from ws_pipeline.recipes import Recipe
 class Population:
     """Which models of the train split a variant is trained on.
 
-    Of two populations of the same families, the smaller one is part of the larger one.
+    Of two populations of the same kinds of models, the smaller one is part of the larger one.
 
     Attributes:
         families: Names; empty for all.
-        num_models: At most this many, as evenly over the families as they allow; 0 for all.
+        datasets: What their models were trained on, as the cards say; empty for all.
+        num_models: At most this many, as evenly over families, and over data sets where they are
+            named, as they allow; 0 for all.
     """
 
     families: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     num_models: int = 0
 
+    def covers(self) -> pl.Expr:
+        """Say of rows (family, dataset) whether they are of its kinds."""
+        named = pl.lit(value=True)
+        for column, values in (("family", self.families), ("dataset", self.datasets)):
+            if values:
+                named = named & pl.col(column).is_in(values)
+        return named
+
     def choose(self, models: pl.DataFrame) -> pl.DataFrame:
-        """Return the rows of `models` (hub_id, family) that belong to it, in their order."""
-        if self.families:
-            models = models.filter(pl.col("family").is_in(self.families))
+        """Return the rows of `models` (hub_id, family, dataset) that belong to it, in order."""
+        models = models.filter(self.covers())
         if not self.num_models:
             return models
         names = models["hub_id"].to_list()
         place = pl.Series([hashlib.sha256(name.encode()).hexdigest() for name in names])
+        kinds = ["family", "dataset"] if self.datasets else ["family"]
         ranked = models.with_columns(place=place).with_columns(
-            rank=pl.col("place").rank("ordinal").over("family")
+            rank=pl.col("place").rank("ordinal").over(kinds)
         )
         chosen = ranked.sort("rank", "place").head(self.num_models).select("hub_id")
         return models.join(chosen, on="hub_id", how="semi", maintain_order="left")
+
+
+def name_datasets(corpus: pl.DataFrame) -> pl.DataFrame:
+    """Return corpus rows with the column `dataset`, as their cards name it; "" for none."""
+    named = [read_dataset(text) for text in corpus["card"]]
+    return corpus.with_columns(dataset=pl.Series(named, dtype=pl.String))
 
 
 EVERYTHING = Population()
@@ -84,6 +103,38 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """A point of a curve: variants whose numbers are averaged.
+
+    Attributes:
+        place: On the axis: models, or kinds of models.
+        variants: Their names.
+    """
+
+    place: int
+    variants: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """Numbers against the size of a population or its diversity, the other one fixed."""
+
+    name: str
+    axis: Axis
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """Two ways to have more than a base, side by side; each is the mean over its variants."""
+
+    name: str
+    base: tuple[str, ...]
+    diverse: tuple[str, ...]
+    large: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
     """Variants side by side.
 
@@ -94,6 +145,9 @@ class Study:
         baseline: Name of the variant that the others are compared with.
         groups: Named sets of families; errors are summarised within each, beside all.
         embed_all: Whether all models are embedded, or those with a property to predict only.
+        generates: Whether weights are generated for held-out models of the zoos.
+        curves: What is drawn against size and diversity.
+        contrasts: What is held against each other.
     """
 
     name: str
@@ -102,6 +156,9 @@ class Study:
     baseline: str
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     embed_all: bool = False
+    generates: bool = False
+    curves: tuple[Curve, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that names are unique and that who is compared with is one of them."""

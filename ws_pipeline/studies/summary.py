@@ -1,14 +1,14 @@
 """From the cells of a study to its numbers, with intervals over lineages and seeds. No I/O.
 
-Two numbers for a variant: the relative error of a held-out layer (median over layers, so that quiet
-layers count as much as loud ones), within all models and within each group of families; and R^2 of
-a ridge probe of accuracy on the embedding. The value is the mean over seeds. A resample draws
-lineages and seeds with replacement; lineages are drawn alike for all variants, so that differences
-and ratios are paired.
+Three numbers for a variant: the relative error of a held-out layer (median over layers, so that
+quiet layers count as much as loud ones), within all models and within each group of families; what
+models that were decoded near held-out ones keep of those' accuracy; and R^2 of a ridge probe of
+accuracy on the embedding. The value is the mean over seeds. A resample draws lineages and seeds
+with replacement; lineages are drawn alike for all variants, so that differences and ratios are
+paired.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ import polars as pl
 from ws_pipeline.evaluation.bootstrap import (
     FloatArray,
     draw_lineage_counts,
+    resample_means,
     resample_medians,
     resample_r2,
     score_r2,
@@ -32,23 +33,20 @@ from ws_pipeline.evaluation.results import (
 )
 from ws_pipeline.evaluation.targets import read_card_truth
 from ws_pipeline.studies.bench import TARGET, CellTables
-from ws_pipeline.studies.study import Study, Variant
+from ws_pipeline.studies.contrasts import Place, Resampled, contrast_rows, curve_points
+from ws_pipeline.studies.study import Study, Variant, name_datasets
 
 WEIGHTS = "weights"
 RELATIVE_ERROR = "relative_error"
+GENERATED = "generated"
+ACCURACY_KEPT = "accuracy_kept"
 R2 = "r2"
 RATIO_SUFFIX = "_ratio"
 TRAINED_ON = "in distribution"
 NOT_TRAINED_ON = "out of distribution"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resampled:
-    """A number of one variant and its resamples, ``(num_bootstrap,)``."""
-
-    value: float
-    resamples: FloatArray
-    num_models: int
+OTHER_DATA = "other data sets"
+"""Of the architectures that a variant was trained on."""
+OWN_SLICES = (TRAINED_ON, NOT_TRAINED_ON, OTHER_DATA)
 
 
 def summarize_study(
@@ -69,45 +67,49 @@ def summarize_study(
     config = config or EvaluationConfig()
     rows: list[dict[str, object]] = []
     context = ResultContext(recipe="tiny", evaluation=study.name, seed=0)
-    measured: dict[tuple[str, str, str], dict[str, Resampled]] = {}
+    measured: dict[Place, dict[str, Resampled]] = {}
+    named = name_datasets(corpus)
     for variant in study.variants:
         done = cells.get(variant.name, ())
         if done:
-            for place, number in _measure(study, variant, corpus, done, config):
+            for place, number in _measure(study, variant, named, done, config):
                 measured.setdefault(place, {})[variant.name] = number
     for (target, slice_name, metric), numbers in measured.items():
-        # Each variant has been trained on families of its own: these slices hold other models.
-        own = slice_name in (TRAINED_ON, NOT_TRAINED_ON)
+        # Each variant has been trained on models of its own: these slices hold other ones.
+        own = slice_name in OWN_SLICES
         bases = {} if own else {v.name: v.compared_with or study.baseline for v in study.variants}
-        for features, name, value, resamples, num_models in _compare(numbers, bases, metric):
-            rows.append(
-                context.row(
-                    target=target,
-                    slice_name=slice_name,
-                    features=features,
-                    metric=name,
-                    score=with_interval(value, resamples, config.confidence),
-                    num_models=num_models,
-                )
+        found = [
+            *_compare(numbers, bases, metric),
+            *curve_points(study.curves, numbers, metric),
+            *([] if own else contrast_rows(study.contrasts, numbers, metric)),
+        ]
+        rows += [
+            context.row(
+                target=target,
+                slice_name=slice_name,
+                features=features,
+                metric=name,
+                score=with_interval(number.value, number.resamples, config.confidence),
+                num_models=number.num_models,
             )
+            for features, name, number in found
+        ]
     return results_frame(rows)
 
 
 def _compare(
     numbers: Mapping[str, Resampled], bases: Mapping[str, str], metric: str
-) -> Iterator[tuple[str, str, float, FloatArray, int]]:
-    """Yield (features, metric, value, resamples, models) of each variant, alone and compared."""
+) -> Iterator[tuple[str, str, Resampled]]:
+    """Yield (features, metric, number) of each variant, alone and compared."""
     for name, number in numbers.items():
-        yield name, metric, number.value, number.resamples, number.num_models
+        yield name, metric, number
         base = numbers.get(bases.get(name, ""))
         if base is None or base is number:
             continue
-        pair, num_models = join_pair(name, bases[name]), number.num_models
-        difference = number.resamples - base.resamples
-        yield pair, metric + DIFFERENCE_SUFFIX, number.value - base.value, difference, num_models
+        pair = join_pair(name, bases[name])
+        yield pair, metric + DIFFERENCE_SUFFIX, number.minus(base)
         if metric == RELATIVE_ERROR:
-            ratio = number.resamples / base.resamples
-            yield pair, metric + RATIO_SUFFIX, number.value / base.value, ratio, num_models
+            yield pair, metric + RATIO_SUFFIX, number.over(base)
 
 
 def _measure(
@@ -116,40 +118,74 @@ def _measure(
     corpus: pl.DataFrame,
     cells: Sequence[CellTables],
     config: EvaluationConfig,
-) -> Iterator[tuple[tuple[str, str, str], Resampled]]:
+) -> Iterator[tuple[Place, Resampled]]:
     """Yield ((target, slice, metric), number) of one variant."""
     errors = [_with_lineage(cell.errors, corpus) for cell in cells]
-    families = frozenset(corpus["family"].unique())
-    groups = {SLICE_ALL: families, **study.groups}
-    trained = frozenset(variant.population.families)
-    if trained:
-        groups |= {TRAINED_ON: trained, NOT_TRAINED_ON: families - trained}
-    for name, members in groups.items():
-        parts = [frame.filter(pl.col("family").is_in(list(members))) for frame in errors]
-        if parts[0]["lineage_root"].n_unique() >= config.min_lineages:
+    generated = [_with_lineage(cell.generated, corpus) for cell in cells]
+    for name, belongs in _slices(study, variant).items():
+        parts = [frame.filter(belongs) for frame in errors]
+        if _suffices(parts[0], config):
             yield (WEIGHTS, name, RELATIVE_ERROR), _median_error(parts, config)
+        draws = [frame.filter(belongs) for frame in generated]
+        if _suffices(draws[0], config):
+            yield (GENERATED, name, ACCURACY_KEPT), _accuracy_kept(draws, config)
     probe = _probe_r2([cell.embeddings for cell in cells], corpus, config)
     if probe is not None:
         yield (TARGET, SLICE_ALL, R2), probe
 
 
-def _with_lineage(errors: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    keys = corpus.select("hub_id", "family", "lineage_root")
-    finite = errors.filter(pl.col("relative_error").is_finite())
-    return finite.join(keys, on="hub_id", maintain_order="left").sort("hub_id", "layer")
+def _slices(study: Study, variant: Variant) -> dict[str, pl.Expr]:
+    """Return the slices of a variant by name: which rows (family, dataset) belong to each."""
+    slices = {SLICE_ALL: pl.lit(value=True)}
+    slices |= {name: pl.col("family").is_in(group) for name, group in study.groups.items()}
+    population = variant.population
+    if population.families:
+        trained = population.covers()
+        slices |= {TRAINED_ON: trained, NOT_TRAINED_ON: ~trained}
+    if population.datasets:
+        slices[OTHER_DATA] = pl.col("family").is_in(population.families) & ~trained
+    return slices
+
+
+def _suffices(rows: pl.DataFrame, config: EvaluationConfig) -> bool:
+    return rows["lineage_root"].n_unique() >= config.min_lineages
+
+
+def _with_lineage(rows: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of a cell's table with what their models are, in an order of their own."""
+    keys = corpus.select("hub_id", "family", "dataset", "lineage_root")
+    named = rows.drop("family", "dataset", strict=False).join(keys, on="hub_id")
+    if "layer" not in rows.columns:
+        return named.sort("hub_id", "draw")
+    return named.filter(pl.col("relative_error").is_finite()).sort("hub_id", "layer")
 
 
 def _median_error(frames: Sequence[pl.DataFrame], config: EvaluationConfig) -> Resampled:
     """Median over layers of each seed, averaged over seeds."""
-    generator = np.random.default_rng(config.seed)
-    lineages = frames[0]["lineage_root"].to_list()
-    counts = draw_lineage_counts(lineages, config.num_bootstrap, generator)
+    counts = _draw_counts(frames[0], config)
     values = [frame["relative_error"].to_numpy() for frame in frames]
     return Resampled(
         value=float(np.mean([np.median(each) for each in values])),
         resamples=_mean_over_seeds([resample_medians(each, counts) for each in values], config),
         num_models=frames[0]["hub_id"].n_unique(),
     )
+
+
+def _accuracy_kept(frames: Sequence[pl.DataFrame], config: EvaluationConfig) -> Resampled:
+    """Mean accuracy of the draws over that of their anchors, averaged over seeds."""
+    counts = _draw_counts(frames[0], config)
+    pairs = [frame.select("accuracy", "anchor_accuracy").to_numpy().T for frame in frames]
+    kept = [resample_means(own, counts) / resample_means(known, counts) for own, known in pairs]
+    return Resampled(
+        value=float(np.mean([own.mean() / known.mean() for own, known in pairs])),
+        resamples=_mean_over_seeds(kept, config),
+        num_models=frames[0]["hub_id"].n_unique(),
+    )
+
+
+def _draw_counts(rows: pl.DataFrame, config: EvaluationConfig) -> FloatArray:
+    generator = np.random.default_rng(config.seed)
+    return draw_lineage_counts(rows["lineage_root"].to_list(), config.num_bootstrap, generator)
 
 
 def _probe_r2(

@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from ws_pipeline.errors import Reason, WeightsError
 from ws_pipeline.weights.dtypes import widen
-from ws_pipeline.weights.moments import Moments, measure_moments
-from ws_pipeline.weights.quantiles import RankCounter
+from ws_pipeline.weights.moments import Moments
 from ws_pipeline.weights.row_statistics import measure_rows, rank_places
-from ws_pipeline.weights.values import CHUNK_BYTES, ArrayValues, Values
+from ws_pipeline.weights.values import ArrayValues, Values
 
 MAX_SORTED = 2**13
 """Tensors up to this many elements are sorted, several models at once."""
@@ -107,30 +106,23 @@ class _StreamMeter:
     """Measures float32 and float64 numbers chunk by chunk."""
 
     def __init__(self, name: str, values: Values) -> None:
+        from ws_pipeline.weights.quantiles import RankCounter  # compiled loops
+
         self._name = name
         places = rank_places(values.size)
         ranks = sorted({rank for below, above, _ in places for rank in (below, above)})
         self._counter = RankCounter(values, ranks)
-        self._moments = Moments(count=0, mean=0.0, squares=0.0)
-        self._low, self._high = np.inf, -np.inf
-        self._scratch = np.empty(CHUNK_BYTES // values.dtype.itemsize)
 
     def add(self, chunk: npt.NDArray[Any]) -> None:
         """See :class:`Meter`."""
         with np.errstate(all="ignore"):
-            for start in range(0, chunk.size, self._scratch.size):
-                part = chunk[start : start + self._scratch.size]
-                # numpy's minimum keeps a NaN, Python's may lose it.
-                self._low = np.minimum(self._low, part.min())
-                self._high = np.maximum(self._high, part.max())
-                self._moments = self._moments.merge(measure_moments(part, self._scratch))
-                self._counter.add(part)
+            self._counter.add(chunk)
 
     def finish(self) -> Distribution:
         """See :class:`Meter`."""
-        low, high = float(self._low), float(self._high)
+        low, high = self._counter.range
         require_fit(self._name, low, high)
-        return _describe(self._moments, low, high, self._counter.finish())
+        return _describe(self._counter.moments, low, high, self._counter.finish())
 
 
 class _NarrowMeter:
@@ -144,7 +136,9 @@ class _NarrowMeter:
 
     def add(self, chunk: npt.NDArray[Any]) -> None:
         """See :class:`Meter`."""
-        self._counts += np.bincount(chunk.view(self._bits), minlength=self._table.size)
+        from ws_pipeline.weights.tally import count_values  # compiled loops
+
+        count_values(chunk.view(self._bits), self._counts)
 
     def finish(self) -> Distribution:
         """See :class:`Meter`."""

@@ -27,7 +27,7 @@ from ws_pipeline.weights.populations import is_small, stack_tensors, write_shard
 from ws_pipeline.weights.records import LAYER_STRUCT, layer_to_record, statistics_of_row
 
 LAYERS_STAGE = "weights-layers"
-LAYERS_VERSION = "3"
+LAYERS_VERSION = "4"
 """Raise it whenever a plan, a statistic or a shard changes for the same bytes."""
 
 LAYERS_SCHEMA: dict[str, pl.DataType] = {

@@ -1,12 +1,10 @@
 """Mean and squared deviations of numbers in float64, mergeable chunk by chunk. No I/O.
 
-Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", for the merge and
-for the correction of the mean's rounding.
+Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", for the merge.
 """
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +12,6 @@ import numpy.typing as npt
 DOT_LENGTH = 2**13
 """Elements per dot product. BLAS gives longer ones to several threads, and then the last bits of
 a sum hang on how many there are."""
-
-MAX_CANCELLATION = 1e3
-"""Mean square over variance of a chunk above which its mean is subtracted before squaring."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,29 +37,6 @@ class Moments:
         squares = self.squares + other.squares
         squares += difference * difference * self.count * other.count / count
         return Moments(count=count, mean=mean, squares=squares)
-
-
-def measure_moments(
-    values: npt.NDArray[Any], scratch: npt.NDArray[np.float64] | None = None
-) -> Moments:
-    """Return the moments of one chunk of numbers, accumulated in float64.
-
-    NaN and infinities come out as a non-finite mean or sum.
-
-    Args:
-        values: Flat numbers.
-        scratch: Where to widen them: fresh memory costs more than the arithmetic.
-    """
-    wide = np.empty(values.size) if scratch is None else scratch[: values.size]
-    np.copyto(wide, values)
-    mean = float(wide.sum()) / wide.size
-    total = float(square_sums(wide[None])[0])
-    squares = total - wide.size * mean * mean
-    if not total <= MAX_CANCELLATION * squares:
-        wide -= mean
-        # The second term removes what rounding left in the mean (Chan et al., corrected).
-        squares = float(square_sums(wide[None])[0]) - float(wide.sum()) ** 2 / wide.size
-    return Moments(count=wide.size, mean=mean, squares=squares)
 
 
 def square_sums(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

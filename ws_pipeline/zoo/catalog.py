@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from ws_pipeline.errors import ConfigError, Reason
 from ws_pipeline.zoo.config import FactorGrid, GridConfig, ParentConfig, Size, ZooConfig
+from ws_pipeline.zoo.data_set_zoo import data_set_zoo
 from ws_pipeline.zoo.demo_zoo import demo_zoo
 from ws_pipeline.zoo.vit_zoo import vit_digits, vit_fashion, vit_paper
 
@@ -97,6 +98,7 @@ def _cnn_fashion() -> ZooConfig:
 _ZOOS: dict[str, Callable[[], ZooConfig]] = {
     "demo": demo_zoo,
     "tiny": _tiny,
+    "data-sets": data_set_zoo,
     "cnn-fashion": _cnn_fashion,
     "vit-digits": vit_digits,
     "vit-fashion": vit_fashion,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from ws_pipeline.errors import MissingInputError
+from ws_pipeline.weights.spectra import singular_values
 from ws_pipeline.weights.symmetry.alignment import align_model
 from ws_pipeline.weights.symmetry.permutation import draw_permutation, permute_state
 from ws_pipeline.zoo.heads import HEAD_PREFIXES, head_names
@@ -180,7 +181,7 @@ def _vector(weights: Weights, names: Sequence[str], distance: Distance) -> NDArr
     if distance != "spectra":
         return flatten_weights({name: weights[name] for name in names})
     matrices = (weights[name].reshape(len(weights[name]), -1).astype(np.float64) for name in names)
-    return np.concatenate([np.linalg.svd(matrix, compute_uv=False) for matrix in matrices])
+    return np.concatenate([singular_values(matrix) for matrix in matrices])
 
 
 def _distance(one: NDArray[np.float64], other: NDArray[np.float64], distance: Distance) -> float:

@@ -1,6 +1,7 @@
 """Summaries of the singular values of a model's weight matrices. numpy; no I/O.
 
-A convolution counts as the matrix of its outputs by everything else, as in METHOD's layers.
+A matrix whose shorter side is beyond ``MAX_SIDE`` is left out. A convolution counts as the matrix
+of its outputs by everything else, as in METHOD's layers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_SIDE = 1_024
-"""Largest shorter side of a matrix that is decomposed: beyond, one takes seconds."""
+from ws_pipeline.weights.spectra import MAX_SIDE, singular_values
 
 
 def spectral_summaries(weights: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, str, float]]:
@@ -26,7 +26,7 @@ def spectral_summaries(weights: Mapping[str, NDArray[Any]]) -> Iterator[tuple[st
         matrix = array.reshape(len(array), -1).astype(np.float64)
         if min(matrix.shape) > MAX_SIDE or not np.isfinite(matrix).all() or not matrix.any():
             continue
-        values = np.linalg.svd(matrix, compute_uv=False)
+        values = singular_values(matrix)
         shares = values[values > 0] / values.sum()
         yield name, "spectral_norm", float(values[0])
         yield name, "stable_rank", float((values**2).sum() / values[0] ** 2)

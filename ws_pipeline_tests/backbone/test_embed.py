@@ -6,17 +6,17 @@ import torch
 
 from ws_pipeline.backbone.embed import (
     EMBEDDING_SCHEMA,
-    POOLING,
     embed_checkpoint,
     embed_models,
     layer_size,
-    model_size,
-    pool_layers,
 )
+from ws_pipeline.backbone.embedding_blocks import EMBEDDING_SIZE, split_blocks
 from ws_pipeline.backbone.expansion import to_windows
 from ws_pipeline.backbone.model import Backbone, untrained
 from ws_pipeline.storage.store import Store
+from ws_pipeline.tokens.layer_matrices import read_matrices
 from ws_pipeline.tokens.windows import ModelTokens, read_windows
+from ws_pipeline.weights.spectra import describe_layer
 from ws_pipeline_tests.backbone.test_model import spread_out
 from ws_pipeline_tests.backbone.tiny_corpus import TINY, TOKEN_SIZE, TokenLayout, build_corpus
 
@@ -38,13 +38,13 @@ def test_one_row_per_model_and_one_vector_per_layer(corpus, backbone):
     frame = embed_models(backbone, store, rows)
     assert dict(frame.schema) == EMBEDDING_SCHEMA
     assert frame["hub_id"].to_list() == rows["hub_id"].to_list()
-    assert set(frame["embedding"].list.len()) == {model_size(TINY.latent_size)}
+    assert set(frame["embedding"].list.len()) == {EMBEDDING_SIZE}
     layers = frame["layers"].to_list()[0]
     assert [layer["name"] for layer in layers] == ["layers.0.weight", "layers.1.weight"]
     assert {len(layer["embedding"]) for layer in layers} == {layer_size(TINY.latent_size)}
 
 
-def test_a_layers_vector_is_mean_and_std_of_its_latents_and_its_scale(corpus, backbone):
+def test_a_layers_vector_is_mean_and_std_of_its_latents_its_scale_and_spectrum(corpus, backbone):
     _, store, rows = corpus
     row = rows.to_dicts()[1]
     model = ModelTokens.open(store, row, TokenLayout(token_size=TOKEN_SIZE))
@@ -58,25 +58,48 @@ def test_a_layers_vector_is_mean_and_std_of_its_latents_and_its_scale(corpus, ba
         ratio = layer["mean"] / layer["std"]
         scale = (ratio / (1 + abs(ratio)), (np.log(layer["std"]) + 1) / 3)
         vectors.append(np.concatenate((part.mean(axis=0), part.std(axis=0), scale)))
+    spectra = [describe_layer(each.values) for each in read_matrices(model.values, model.layers)]
     frame = embed_models(backbone, store, rows[1:2], window=1024)
     # The default precision is bf16 where the CPU has it: 8 bits of mantissa.
-    for layer, vector in zip(frame["layers"].to_list()[0], vectors, strict=True):
-        np.testing.assert_allclose(layer["embedding"], vector, rtol=0.05, atol=0.05)
-        np.testing.assert_allclose(layer["embedding"][-2:], vector[-2:], rtol=1e-5)
+    for layer, vector, spectrum in zip(frame["layers"].to_list()[0], vectors, spectra, strict=True):
+        learned, measured = np.split(np.array(layer["embedding"]), [len(vector)])
+        np.testing.assert_allclose(learned, vector, rtol=0.05, atol=0.05)
+        np.testing.assert_allclose(learned[-2:], vector[-2:], rtol=1e-5)
+        np.testing.assert_allclose(measured, spectrum, rtol=1e-5)
 
 
-def test_a_models_vector_is_six_statistics_of_its_layers(corpus, backbone):
+def test_backbones_differ_in_the_block_of_latents_alone(corpus, backbone):
     _, store, rows = corpus
-    record = embed_models(backbone, store, rows[:1]).to_dicts()[0]
-    layers = np.array([layer["embedding"] for layer in record["layers"]])
-    parts = [np.mean, np.std, np.min, np.max]
-    expected = [part(layers, axis=0) for part in parts] + [layers[0], layers[-1]]
-    assert len(expected) == len(POOLING)
-    np.testing.assert_allclose(record["embedding"], np.concatenate(expected), rtol=1e-5, atol=1e-6)
+    other = untrained(TINY, 1)
+    ours, theirs = (
+        split_blocks(np.array(embed_models(each, store, rows)["embedding"].to_list()))
+        for each in (backbone, other)
+    )
+    assert np.abs(ours["latents"] - theirs["latents"]).max() > 0.01
+    np.testing.assert_array_equal(ours["spectra"], theirs["spectra"])
+    np.testing.assert_array_equal(ours["end_sketches"], theirs["end_sketches"])
 
 
-def test_pooling_no_layers_gives_zeros():
-    assert pool_layers(np.zeros((0, 5))).tolist() == [0.0] * 30
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"norm.weight": torch.ones(16), "norm.bias": torch.zeros(16)},
+        {"a.weight": torch.randn(4, 6)},
+        {"a.weight": torch.randn(4, 6, dtype=torch.float64) * 1e30},
+        {"a.weight": torch.full((5, 5), 3.0), "b.weight": torch.zeros(2, 5)},
+        {"embed.weight": torch.randn(300_000, 15)},
+    ],
+    ids=["norm", "one_layer", "float64", "constant", "table_beyond_the_sample"],
+)
+def test_unusual_models_have_finite_vectors(tmp_path, backbone, tensors):
+    from safetensors.torch import save_file
+
+    save_file(tensors, tmp_path / "model.safetensors")
+    record = embed_checkpoint(backbone, tmp_path / "model.safetensors", window=512)
+    assert len(record["embedding"]) == EMBEDDING_SIZE
+    assert np.isfinite(record["embedding"]).all()
+    assert np.abs(record["embedding"]).max() < 200
+    assert all(np.isfinite(layer["embedding"]).all() for layer in record["layers"])
 
 
 def test_models_of_one_shape_and_another_scale_have_other_vectors(tmp_path, backbone):

@@ -41,12 +41,13 @@ def test_the_asset_makes_what_is_missing_and_shows_the_table(
     done = materialize(tmp_path, max_cells=2)
     made = done.asset_materializations_for_node("evaluation__composition")[0]
     assert made.asset_key == COMPOSITION
-    assert made.metadata["num_cells"].value == 7
-    # No population has more than 20 models here, so four variants are one cell and two another.
+    assert made.metadata["num_cells"].value == 8
+    # No family has more than 16 models here: three variants are one cell, and three another.
     assert made.metadata["num_done"].value == 6
     assert BASELINE in str(made.metadata["table"].value)
-    assert Path(str(made.metadata["figure"].value)).is_file()
+    for name in ("figure", "curves"):
+        assert Path(str(made.metadata[name].value)).is_file()
     table = store.tables.scan("evaluation/composition").collect()
     assert BASELINE in set(table["features"])
-    slices = {"all", "zoos", "hub", "in distribution", "out of distribution"}
+    slices = {"all", "zoos", "hub", "in distribution", "out of distribution", "within family-0"}
     assert set(table.filter(pl.col("target") == "weights")["slice"]) <= slices

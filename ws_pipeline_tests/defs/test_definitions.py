@@ -28,7 +28,7 @@ KEYS = {
 }
 """The table of the design."""
 
-HEAVY = ("torch", "mlflow", "transformers", "accelerate", "sklearn")
+HEAVY = ("torch", "mlflow", "transformers", "accelerate", "sklearn", "numba")
 
 
 @pytest.fixture(scope="module")

@@ -72,9 +72,9 @@ class Translation:
     def command(self, words: str | list[str]) -> list[str]:
         """Translate a command; the first word is one of the environment's own programs."""
         words = shlex.split(words) if isinstance(words, str) else list(words)
-        program = self.shortcuts.get(words[0], words[0])
+        program, *rest = (self.shortcuts.get(word, word) for word in words)
         own = self.programs / program
-        return [str(own) if own.exists() else program, *(self.text(w) for w in words[1:])]
+        return [str(own) if own.exists() else program, *(self.text(word) for word in rest)]
 
     def environment(self, values: Mapping[str, str]) -> dict[str, str]:
         """Translate a service's environment."""

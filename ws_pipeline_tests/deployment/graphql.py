@@ -66,9 +66,9 @@ class Webserver:
         data = self.ask(ADD_PARTITION, name="family", key=name, repository=SELECTOR)
         assert data["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess", data
 
-    def launch(self, job: str, partition: str) -> str:
-        """Launch a job for one partition; the run's id."""
-        tags = [{"key": "dagster/partition", "value": partition}]
+    def launch(self, job: str, partition: str = "") -> str:
+        """Launch a job for one partition, or without; the run's id."""
+        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
         params = {
             "selector": {**SELECTOR, "jobName": job},
             "mode": "default",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 from packaging.requirements import Requirement
@@ -70,11 +71,28 @@ def requirements(
             yield canonicalize_name(requirement.name), frozenset(requirement.extras)
 
 
+UNSTATED = {"huey": "MIT", "skops": "MIT"}
+"""Licences that their packages bring as a file only; read there."""
+
+
+def licence_of(found: Distribution) -> str:
+    """What a package states of its licence: the expression, else the classifiers, else a word."""
+    stated = found.metadata.get("License-Expression")
+    classifiers = found.metadata.get_all("Classifier") or []
+    named = [c.split(" :: ")[-1] for c in classifiers if c.startswith("License :: ")]
+    known = " OR ".join(name for name in named if name != "OSI Approved")
+    words = (found.metadata.get("License") or "").splitlines()
+    own = UNSTATED.get(canonicalize_name(found.metadata["Name"]), "")
+    return stated or known or own or (words[0] if words else "")
+
+
 def describe(found: Distribution) -> Component:
     """One package."""
     name = canonicalize_name(found.metadata["Name"])
     purl = PackageURL("pypi", None, name, found.version)
+    licence = licence_of(found)
     return Component(
+        licenses=[DisjunctiveLicense(name=licence)] if licence else [],
         type=ComponentType.APPLICATION if name == PROJECT else ComponentType.LIBRARY,
         name=name,
         version=found.version,

@@ -181,7 +181,10 @@ def describe_stack(folder: Path) -> Stack:
             ports=ports,
             folders={"/data": data, "/objects": objects, "/opt/dagster": dagster},
             programs=Path(sys.executable).parent,
-            shortcuts={"pg_isready": str(programs / "pg_isready")},
+            shortcuts={
+                "pg_isready": str(programs / "pg_isready"),
+                "ws_pipeline.definitions": "ws_pipeline_tests.deployment.short_definitions",
+            },
         ),
         postgres=programs,
     )

@@ -10,12 +10,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 
 from ws_pipeline.defs import operations
 from ws_pipeline.storage.store import Store
 from ws_pipeline_tests.defs.processes import wait_for
 from ws_pipeline_tests.deployment.conftest import FAMILIES
 from ws_pipeline_tests.deployment.stack import SECRETS, Stack
+from ws_pipeline_tests.deployment.trainer import (
+    NUM_STEPS,
+    find_folder,
+    last_checkpoint,
+    launchers,
+    train_undisturbed,
+    trainers,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -107,6 +116,45 @@ def test_what_is_stored_is_what_one_undisturbed_process_makes(stack: Stack, tmp_
     found = manifests(open_stack_store(stack, tmp_path))
     assert len(expected) >= len(FAMILIES) * len(STAGES)
     assert found == expected
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint_and_makes_the_same_model(
+    stack: Stack, tmp_path: Path
+) -> None:
+    stack.webserver.finish(stack.webserver.launch("refresh_corpus"))
+    run_id = stack.webserver.launch("train_backbone", "tiny")
+    wait_for(lambda: last_checkpoint(stack) > 0, seconds=240)
+    for trainer in trainers(stack):
+        trainer.kill()
+    before = last_checkpoint(stack)
+    assert before < NUM_STEPS
+    wait_for(lambda: last_checkpoint(stack) > before, seconds=240)
+    for launcher in launchers(stack):
+        launcher.kill()
+    assert stack.webserver.finish(run_id)["runId"] == run_id
+    check_tries(stack, run_id)
+    assert trainers(stack) == launchers(stack) == []
+    folder = find_folder(stack)
+    assert folder is not None
+    made = (folder / "model" / "model.safetensors").read_bytes()
+    assert made == train_undisturbed(stack, tmp_path)
+
+
+def check_tries(stack: Stack, run_id: str) -> None:
+    """Three tries in one run, two of them from a checkpoint, and one run in MLflow that ended."""
+    events = stack.webserver.events(run_id)
+    kinds = [event["__typename"] for event in events]
+    assert kinds.count("ExecutionStepUpForRetryEvent") == 2
+    said = " ".join(event.get("message", "") for event in events)
+    began = [int(step) for step in re.findall(r"models from step (\d+) to", said)]
+    assert began[0] == 0
+    assert began == sorted(began)
+    assert 0 < began[1] < began[2]
+    assert "transient (internal)" in said  # SIGKILL says nothing
+    uri = stack.environment("code")["MLFLOW_TRACKING_URI"]
+    client = MlflowClient(tracking_uri=uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    assert [run.info.status for run in client.search_runs(ids)] == ["FINISHED"]
 
 
 def test_no_secret_is_in_a_log_or_an_argument(stack: Stack) -> None:

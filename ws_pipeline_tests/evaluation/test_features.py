@@ -2,6 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ws_pipeline.backbone.embedding_blocks import EMBEDDING_SIZE
 from ws_pipeline.errors import RefusedError
 from ws_pipeline.evaluation import features
 from ws_pipeline.evaluation.statistics import (
@@ -40,6 +41,28 @@ def test_an_empty_embedding_frame_makes_no_model_available(population):
     frame = pl.DataFrame(schema={"hub_id": pl.String, "embedding": pl.List(pl.Float32)})
     table = features.embedding_features("backbone", population.corpus, frame)
     assert not table.available.any()
+
+
+def test_an_embedding_comes_whole_and_by_blocks_and_what_the_backbone_leaves_alone_comes_once():
+    corpus = pl.DataFrame({"hub_id": ["a", "b"]})
+    vectors = np.random.default_rng(0).normal(size=(2, EMBEDDING_SIZE)).astype(np.float32)
+    frames = {
+        name: corpus.with_columns(embedding=pl.Series(vectors.tolist(), dtype=pl.List(pl.Float32)))
+        for name in ("backbone", "untrained")
+    }
+    tables = {table.name: table for table in features.embedding_tables(corpus, frames)}
+    blocks = ["spectra", "end_sketches", "untrained_latents", "backbone_latents"]
+    assert list(tables) == [*blocks, "untrained", "backbone"]
+    parts = [tables[name].values for name in ("backbone_latents", "spectra", "end_sketches")]
+    np.testing.assert_array_equal(np.hstack(parts), vectors)
+    assert [name for name in tables if not features.is_control(name)] == ["backbone"]
+
+
+def test_vectors_of_another_making_have_no_blocks():
+    corpus = pl.DataFrame({"hub_id": ["a"]})
+    frame = corpus.with_columns(embedding=pl.Series([[1.0, 2.0]]))
+    (table,) = features.embedding_tables(corpus, {"backbone": frame})
+    assert table.name == "backbone"
 
 
 def test_one_hot_keeps_the_most_frequent_values_and_leaves_nulls_empty():

@@ -6,8 +6,8 @@ import pytest
 
 from ws_pipeline.evaluation.features import FeatureTable
 from ws_pipeline.evaluation.lineage_recovery import choose_threshold, evaluate_lineage, true_edges
-from ws_pipeline.evaluation.model_weights import LayerMatrix
 from ws_pipeline.evaluation.weight_distances import measure_distances
+from ws_pipeline.weights.layer_matrix import LayerMatrix
 from ws_pipeline_tests.evaluation.conftest import FAST
 
 

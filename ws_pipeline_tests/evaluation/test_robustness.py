@@ -6,9 +6,11 @@ import pytest
 
 from ws_pipeline.evaluation.alterations import ALTERATIONS, LORA_RANK, LORA_SHARE, alter_layers
 from ws_pipeline.evaluation.features import FeatureTable
-from ws_pipeline.evaluation.model_weights import LayerMatrix, MatrixValues, read_matrices
+from ws_pipeline.evaluation.model_weights import MatrixValues
 from ws_pipeline.evaluation.robustness import AlteredCopies, evaluate_robustness
+from ws_pipeline.tokens.layer_matrices import read_matrices
 from ws_pipeline.tokens.records import TokenLayer
+from ws_pipeline.weights.layer_matrix import LayerMatrix
 from ws_pipeline_tests.evaluation.conftest import FAST
 
 LAYER = LayerMatrix(name="a", role="linear", values=np.random.default_rng(0).normal(size=(12, 20)))

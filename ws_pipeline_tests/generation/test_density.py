@@ -38,6 +38,13 @@ def test_a_kernel_of_no_width_is_one_of_its_anchors() -> None:
     assert followed == {0, 1, 2, 3}
 
 
+def test_a_kernel_follows_the_anchor_that_it_is_told_to() -> None:
+    density = Density(make_codes(4), DensityConfig(kind="model-kde", bandwidth=0.0))
+    for index, anchor in enumerate(make_codes(4)):
+        code = density.draw(np.random.default_rng(7), followed=index)
+        assert np.array_equal(code.latents, anchor.latents)
+
+
 def test_a_token_kernel_takes_each_token_from_an_anchor_of_its_own() -> None:
     (code,) = draw("token-kde", 0.0)
     anchors = np.stack([anchor.latents for anchor in make_codes(4)])

@@ -37,6 +37,21 @@ def test_no_noise_and_a_full_latent_give_the_anchor_back(
         np.testing.assert_allclose(drawn[name], array, rtol=1e-4, atol=2e-6)
 
 
+def test_draws_near_each_anchor_come_anchor_by_anchor(
+    backbone: Backbone, opened: tuple[Template, list[Weights]]
+) -> None:
+    template, anchors = opened
+    near = DensityConfig(kind="model-kde", bandwidth=0.01)
+    drawn = Generator(backbone, template, anchors, near).draw_near(2, seed=0)
+    known = [flatten_weights(weights) for weights in anchors]
+    nearest = [
+        int(np.argmin([np.linalg.norm(flatten_weights(each) - one) for one in known]))
+        for each in drawn
+    ]
+    assert nearest == [index for index in range(len(anchors)) for _ in range(2)]
+    assert not np.array_equal(*map(flatten_weights, drawn[:2]))
+
+
 def test_a_small_latent_loses_its_share_of_the_weights(
     opened: tuple[Template, list[Weights]],
 ) -> None:

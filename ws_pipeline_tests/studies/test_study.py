@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ws_pipeline.errors import ConfigError
-from ws_pipeline.studies.study import Population, Study
+from ws_pipeline.studies.study import Population, Study, name_datasets
 from ws_pipeline_tests.studies.small_study import quick_study
 
 
@@ -37,6 +37,32 @@ def test_models_are_taken_as_evenly_over_families_as_they_allow(
     counts = dict.fromkeys(sizes, 0) | dict(chosen["family"].value_counts().rows())
     for family, count in counts.items():
         assert count == sizes[family] or count >= max(counts.values()) - 1
+
+
+def test_models_are_taken_evenly_over_the_data_sets_that_are_named() -> None:
+    rows = models({"a": 12, "b": 4}).with_columns(
+        dataset=pl.Series(["one"] * 9 + ["two"] * 3 + ["one"] * 2 + ["other"] * 2)
+    )
+    chosen = Population(datasets=("one", "two"), num_models=6).choose(rows)
+    counts = chosen.group_by("family", "dataset").len().sort("family", "dataset")
+    assert counts.rows() == [("a", "one", 2), ("a", "two", 2), ("b", "one", 2)]
+
+
+def test_a_population_covers_the_kinds_that_it_names() -> None:
+    rows = pl.DataFrame({"family": ["a", "a", "b"], "dataset": ["one", "two", "one"]})
+    for population, places in (
+        (Population(), [0, 1, 2]),
+        (Population(families=("a",)), [0, 1]),
+        (Population(families=("a",), datasets=("one",)), [0]),
+    ):
+        covered = rows.with_row_index("place").filter(population.covers())
+        assert covered["place"].to_list() == places
+
+
+def test_the_data_set_is_what_the_card_says() -> None:
+    cards = ['{"generating_factors": {"dataset": "digits"}}', '{"datasets": ["mnist"]}', None]
+    named = name_datasets(pl.DataFrame({"card": cards}, schema={"card": pl.String}))
+    assert named["dataset"].to_list() == ["digits", "mnist", ""]
 
 
 def test_a_population_keeps_to_its_families_and_the_rows_order() -> None:

@@ -34,3 +34,21 @@ def test_the_published_cnn_grid_has_its_1280_models() -> None:
     assert len(models) == 4 * 2 * 4 * 2 * 2 * 10
     assert all(plan.keep_epochs == tuple(range(1, plan.num_epochs)) for plan in models)
     assert {plan.factors["dropout"] for plan in models} == {0.0, 0.5}
+
+
+def test_the_zoo_of_data_sets_has_the_same_grid_on_each_of_them() -> None:
+    plans = plan_zoo(zoo_config("data-sets"))
+    grids: dict[str, set[tuple[tuple[str, object], ...]]] = {}
+    for population in plans.values():
+        rows = {tuple(sorted((k, str(v)) for k, v in plan.factors.items())) for plan in population}
+        assert len(rows) == len(population) == 36
+        architecture = population[0].architecture
+        assert grids.setdefault(architecture, rows) == rows
+    kinds = {(p[0].architecture, p[0].dataset) for p in plans.values()}
+    assert len(kinds) == len(plans) == 8
+    assert {dataset for _, dataset in kinds} == {
+        "digits",
+        "digits-inverted",
+        "digits-shifted",
+        "digits-noisy",
+    }

@@ -17,6 +17,7 @@ from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.launcher import LauncherResource
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.runs import (
     TRAINED,
     find_model,
@@ -58,6 +59,7 @@ class TrainOptions(dg.Config):
     code_version=TRAINER_VERSION,
     tags={"ws/cost": "minutes-to-days"},
 )
+@retried
 def model(  # noqa: PLR0917 - Dagster passes config and resources by name
     context: dg.AssetExecutionContext,
     config: TrainOptions,
@@ -150,6 +152,7 @@ def corpus_snapshot(instance: dg.DagsterInstance) -> str:
     owners=["team:backbone"],
     code_version=EMBEDDING_VERSION,
 )
+@retried
 def embeddings(
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,

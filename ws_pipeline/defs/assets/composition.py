@@ -8,6 +8,7 @@ import polars as pl
 from ws_pipeline.defs.assets.corpus import SPLITS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step, markdown_table
 
 COMPOSITION = dg.AssetKey(["evaluation", "composition"])
@@ -26,9 +27,10 @@ class CompositionOptions(dg.Config):
     group_name="evaluation",
     kinds={"pytorch", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="1",
+    code_version="2",
     tags={"ws/cost": "minutes"},
 )
+@retried
 def composition(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     config: CompositionOptions,
@@ -37,10 +39,11 @@ def composition(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     store: StoreResource,
     mlflow: MlflowResource,
 ) -> dg.MaterializeResult[Any]:
-    """Reconstruction and probes of backbones trained on nested populations, with intervals.
+    """Reconstruction, probes and generated weights of backbones of nested populations, intervals.
 
-    More models of the same families, the same number of more families, the hub, hub and zoos.
-    Trainings that `ws-pipeline study composition` made already are taken as they are.
+    More models of the same kinds, as many models of more data sets and architectures, the hub, hub
+    and zoos; against size at fixed diversity, and against diversity at fixed size. Trainings that
+    `ws-pipeline study composition` made already are taken as they are.
     """
     from ws_pipeline.studies.composition import composition_study
     from ws_pipeline.studies.run import run_study
@@ -67,6 +70,7 @@ def composition(  # noqa: PLR0917 - Dagster passes inputs and resources by name
             "question": study.question,
             "table": dg.MetadataValue.md(markdown_table(shown)),
             "figure": dg.MetadataValue.path(str(done.folder / "figure.svg")),
+            "curves": dg.MetadataValue.path(str(done.folder / "curves.svg")),
             "num_cells": done.num_cells,
             "num_done": done.num_done,
         },

@@ -16,6 +16,7 @@ from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.io_managers import table_key
 from ws_pipeline.defs.left_out import count_dropped, left_out_figure, left_out_table
 from ws_pipeline.defs.resources import PolicyResource, StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step, count_known, count_verdicts, markdown_table, plot_reasons
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.tokens.audit import count_corpus
@@ -40,6 +41,7 @@ _ALL = dg.AllPartitionMapping()
     owners=["team:corpus"],
     code_version="3",  # copies and near copies stay out; shared layers tie lineages
 )
+@retried
 def splits(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     shards: pl.LazyFrame,

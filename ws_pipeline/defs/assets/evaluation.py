@@ -16,6 +16,7 @@ from ws_pipeline.defs.held_out import read_held_out
 from ws_pipeline.defs.io_managers import load_all_partitions, table_key
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource, MlflowResource, StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.runs import load_backbones
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.hub.lineage import lineage_edges
@@ -40,8 +41,9 @@ _LAYERS = dg.AssetIn(LAYERS, partition_mapping=dg.AllPartitionMapping())
     group_name="evaluation",
     kinds={"numpy", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="3",
+    code_version="4",
 )
+@retried
 def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
@@ -52,7 +54,7 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
 ) -> dg.MaterializeResult[Any]:
     """Probes for accuracy, gap, epoch and learning rate on lineages that were never trained on.
 
-    Beside the backbone: s(W), spectra, hyper-parameters only, the family's name, the mean, the
+    Beside the embedding: its blocks, s(W), hyper-parameters only, the family's name, the mean, the
     untrained backbone. Every number has a bootstrap interval over lineages.
     """
     from ws_pipeline.evaluation.model_weights import layer_reader
@@ -92,8 +94,9 @@ def properties(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     group_name="evaluation",
     kinds={"numpy", "polars", "parquet"},
     owners=["team:evaluation"],
-    code_version="3",
+    code_version="4",
 )
+@retried
 def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
@@ -105,14 +108,12 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
 ) -> dg.MaterializeResult[Any]:
     """Relatives of held-out models: nearest neighbours, lineage edges, drift of altered copies."""
     from ws_pipeline.evaluation.altered_copies import CopyMaker
-    from ws_pipeline.evaluation.end_sketches import end_features
-    from ws_pipeline.evaluation.features import embedding_features
+    from ws_pipeline.evaluation.features import embedding_tables
     from ws_pipeline.evaluation.lineage_recovery import evaluate_lineage
     from ws_pipeline.evaluation.model_weights import layer_reader
     from ws_pipeline.evaluation.results import concat_results
     from ws_pipeline.evaluation.retrieval import evaluate_retrieval, relation_masks
     from ws_pipeline.evaluation.robustness import evaluate_robustness
-    from ws_pipeline.evaluation.spectra import spectral_features
 
     step = Step.begin(context)
     chosen = recipe(step.partition)
@@ -121,12 +122,7 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     edges = read_edges(opened, repos)
     vectors = representations(embeddings.collect())
     read = layer_reader(opened)
-    spectra = spectral_features(corpus, read)
-    tables = (
-        spectra,
-        end_features(corpus, read),
-        *(embedding_features(name, corpus, vectors[name]) for name in vectors),
-    )
+    tables = embedding_tables(corpus, vectors)
     parents = relation_masks(corpus, edges)["parent"]
     maker = CopyMaker(
         store=opened,
@@ -141,7 +137,7 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
         "config": chosen.evaluation,
         "training_seed": chosen.training.seed,
     }
-    found = evaluate_retrieval(corpus, vectors, layers.collect(), edges, spectra=spectra, **shared)
+    found = evaluate_retrieval(corpus, vectors, layers.collect(), edges, **shared)
     results = concat_results(
         [
             found,
@@ -166,6 +162,7 @@ def retrieval(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     owners=["team:evaluation"],
     code_version="2",
 )
+@retried
 def reconstruction(
     context: dg.AssetExecutionContext,
     splits: pl.LazyFrame,
@@ -242,6 +239,7 @@ def results_table(results: pl.DataFrame) -> dg.MarkdownMetadataValue:
     owners=["team:evaluation"],
     code_version="1",
 )
+@retried
 def leaderboard(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     properties: pl.LazyFrame,

@@ -10,6 +10,7 @@ from ws_pipeline.defs.assets.zoo import MODELS as ZOO_MODELS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import recipes
 from ws_pipeline.defs.resources import HomeResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.runs import find_model
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.recipes import recipe
@@ -27,6 +28,7 @@ GENERATION = dg.AssetKey(["evaluation", "generation"])
     code_version="1",
     tags={"ws/cost": "minutes"},
 )
+@retried
 def generation(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[Any]:
     """New weights from anchors of a zoo, against every baseline with the same budget.
 

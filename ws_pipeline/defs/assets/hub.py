@@ -12,6 +12,7 @@ from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.looks import BOOK_DIGEST, LOOKED_AT, scan_whole_hub
 from ws_pipeline.defs.partitions import families
 from ws_pipeline.defs.resources import HubResource, PolicyResource, StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step
 from ws_pipeline.hub.client import HubClient
 from ws_pipeline.hub.crawl import crawl_family
@@ -57,6 +58,7 @@ LOOK_SINCE_TAG = "ws/look_since"
     pool=HUB_POOL,
     tags={"ws/asks": "hub"},
 )
+@retried
 def repos(
     context: dg.AssetExecutionContext, hub: HubResource, store: StoreResource
 ) -> dg.MaterializeResult[Any]:
@@ -118,6 +120,7 @@ def find_book(
     pool=HUB_POOL,
     tags={"ws/asks": "hub"},
 )
+@retried
 def headers(
     context: dg.AssetExecutionContext,
     repos: pl.LazyFrame,
@@ -149,6 +152,7 @@ def headers(
     owners=["team:corpus"],
     code_version="1",
 )
+@retried
 def selection(
     context: dg.AssetExecutionContext,
     repos: pl.LazyFrame,
@@ -185,6 +189,7 @@ def selection(
     pool=FILES_POOL,
     tags={"ws/asks": "hub"},
 )
+@retried
 def files(  # noqa: PLR0917 - Dagster passes inputs and resources by name
     context: dg.AssetExecutionContext,
     repos: pl.LazyFrame,

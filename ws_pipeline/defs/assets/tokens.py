@@ -9,6 +9,7 @@ from ws_pipeline.defs.assets.weights import LAYERS
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import families
 from ws_pipeline.defs.resources import StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.tokens.shards import SHARDS_VERSION, pack_family
@@ -25,6 +26,7 @@ SHARDS = dg.AssetKey(["tokens", "shards"])
     owners=["team:corpus"],
     code_version=SHARDS_VERSION,
 )
+@retried
 def shards(
     context: dg.AssetExecutionContext, layers: pl.LazyFrame, store: StoreResource
 ) -> dg.MaterializeResult[Any]:

@@ -9,6 +9,7 @@ from ws_pipeline.defs.assets.hub import FILES
 from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.partitions import families
 from ws_pipeline.defs.resources import StoreResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step
 from ws_pipeline.hub.ledger import Ledger
 from ws_pipeline.weights.layers import LAYERS_VERSION, plan_family
@@ -25,6 +26,7 @@ LAYERS = dg.AssetKey(["weights", "layers"])
     owners=["team:corpus"],
     code_version=LAYERS_VERSION,
 )
+@retried
 def layers(
     context: dg.AssetExecutionContext, files: pl.LazyFrame, store: StoreResource
 ) -> dg.MaterializeResult[Any]:

@@ -10,6 +10,7 @@ from ws_pipeline.defs.config_digests import config_digest
 from ws_pipeline.defs.launcher import LauncherResource
 from ws_pipeline.defs.partitions import zoos
 from ws_pipeline.defs.resources import HomeResource, MlflowResource
+from ws_pipeline.defs.retries import retried
 from ws_pipeline.defs.step import Step, markdown_table
 from ws_pipeline.zoo.catalog import zoo_config
 
@@ -34,6 +35,7 @@ class ZooOptions(dg.Config):
     code_version="1",
     tags={"ws/cost": "minutes"},
 )
+@retried
 def zoo_models(
     context: dg.AssetExecutionContext,
     config: ZooOptions,
@@ -107,6 +109,7 @@ def _tabulate_accuracies(index: pl.DataFrame) -> str:
     owners=["team:zoo"],
     code_version="2",
 )
+@retried
 def zoo_diversity(
     context: dg.AssetExecutionContext, home: HomeResource, mlflow: MlflowResource
 ) -> dg.MaterializeResult[Any]:

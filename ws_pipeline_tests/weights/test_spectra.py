@@ -1,15 +1,11 @@
 import numpy as np
-import polars as pl
 import pytest
 
-from ws_pipeline.evaluation.model_weights import LayerMatrix
-from ws_pipeline.evaluation.spectra import (
+from ws_pipeline.weights.spectra import (
+    LEAST_NORM,
     MAX_SIDE,
     SPECTRUM_NAMES,
     describe_layer,
-    describe_model,
-    flat_weights,
-    spectral_features,
 )
 
 
@@ -36,11 +32,34 @@ def test_singular_values_and_ranks_are_numpys():
     )
 
 
-def test_scale_moves_only_the_two_logarithms():
+def test_scale_moves_only_logarithms():
     matrix = np.random.default_rng(2).normal(size=(6, 5))
-    change = describe_layer(1e200 * matrix) - describe_layer(matrix)
-    expected = np.where([name in {"log_rms", "log_largest"} for name in SPECTRUM_NAMES], 1.0, 0.0)
-    np.testing.assert_allclose(change / np.log(1e200), expected, atol=1e-9)
+    change = describe_layer(1e200 * matrix) - describe_layer(1e100 * matrix)
+    logs = {"log_rms", "log_largest", *SPECTRUM_NAMES[13:23]}
+    expected = [
+        np.sign(np.quantile(matrix, float(f"0.{name[1:]}")))
+        if name[1:].isdigit()
+        else np.sign(matrix.mean())
+        if name == "mean"
+        else float(name in logs)
+        for name in SPECTRUM_NAMES
+    ]
+    np.testing.assert_allclose(change / np.log(1e100), expected, atol=1e-9)
+
+
+def test_mean_and_quantiles_of_small_weights_are_those_of_the_weights():
+    matrix = 1e-6 * np.random.default_rng(4).normal(size=(30, 20))
+    found = named(matrix)
+    assert found["mean"] == pytest.approx(matrix.mean(), rel=1e-5)
+    assert found["q99"] == pytest.approx(np.quantile(matrix, 0.99), rel=1e-5)
+
+
+def test_norms_of_rows_and_columns_are_described_by_their_quartiles():
+    matrix = np.diag([1.0, 2.0, 4.0, 8.0, 16.0])[:, :4]
+    found = named(matrix)
+    assert found["row_median"] == pytest.approx(np.log(2))
+    assert found["column_most"] == pytest.approx(np.log(8))
+    assert found["row_least"] == pytest.approx(np.log(LEAST_NORM * 3))
 
 
 @pytest.mark.parametrize("values", [np.zeros((3, 4)), np.zeros((1, 1)), np.ones((1, 1))])
@@ -51,19 +70,3 @@ def test_degenerate_layers_are_finite(values):
 def test_a_layer_beyond_the_bound_is_sampled():
     wide = np.random.default_rng(3).normal(size=(MAX_SIDE + 1, MAX_SIDE + 1))
     assert np.isfinite(describe_layer(wide)).all()
-
-
-def test_models_become_rows_and_flat_weights_need_equal_shapes():
-    layers = [LayerMatrix(name="a", role="linear", values=np.eye(2))]
-    plan = [{"name": "a", "rows": 2, "cols": 2}]
-    corpus = pl.DataFrame(
-        {"shard_sha256": ["x", "y"], "layers": [plan, plan], "num_values": [4, 4]}
-    )
-    table = spectral_features(corpus, lambda _: iter(layers))
-    np.testing.assert_array_equal(table.values[1], describe_model(layers))
-    assert not describe_model([]).any()
-    flat = flat_weights(corpus, lambda _: iter(layers))
-    assert flat is not None
-    assert flat.values.tolist() == [[1.0, 0.0, 0.0, 1.0]] * 2
-    other = corpus.with_columns(num_values=pl.Series([4, 6]))
-    assert flat_weights(other, lambda _: iter(layers)) is None

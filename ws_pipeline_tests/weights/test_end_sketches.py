@@ -1,12 +1,12 @@
 import numpy as np
 
-from ws_pipeline.evaluation.end_sketches import (
+from ws_pipeline.weights.end_sketches import (
     NUM_KINDS,
     SKETCH_SIZE,
     sketch_gram,
     sketch_model,
 )
-from ws_pipeline.evaluation.model_weights import LayerMatrix
+from ws_pipeline.weights.layer_matrix import LayerMatrix
 
 
 def network(seed: int, *, noise: float = 0.0) -> list[LayerMatrix]:
@@ -70,3 +70,32 @@ def test_empty_and_zero_models_are_zeros():
 def test_scale_does_not_count():
     matrix = np.random.default_rng(2).normal(size=(7, 9))
     np.testing.assert_allclose(sketch_gram(1e6 * matrix), sketch_gram(matrix))
+
+
+def test_a_network_with_one_output_has_no_hidden_units_in_its_code():
+    layers = network(0)
+    narrow = LayerMatrix(name="last", role="linear", values=layers[-1].values[:1])
+    one, other = (
+        sketch_model([*each[:-1], LayerMatrix(name="last", role="linear", values=last)])
+        for each, last in (
+            (layers, narrow.values),
+            (permute(layers, np.random.default_rng(2)), narrow.values),
+        )
+    )
+    np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_a_tall_table_is_sketched_block_by_block_as_in_one_go():
+    tall = np.random.default_rng(3).normal(size=(9_000, 3))
+    draws = np.random.default_rng(9_000)
+    blocks = [draws.standard_normal((2, SKETCH_SIZE, size)) for size in (8_192, 808)]
+    left, right = np.concatenate(blocks, axis=2)
+    expected = np.einsum("kr,rc,sc,ks->k", left, tall, tall, right, optimize=True)
+    expected /= np.linalg.norm(tall.T @ tall) * SKETCH_SIZE**0.5
+    np.testing.assert_allclose(sketch_gram(tall), expected)
+
+
+def test_numbers_that_barely_fit_are_sketched_alike():
+    matrix = np.random.default_rng(2).normal(size=(7, 9))
+    for factor in (1e-38, 1e38):
+        np.testing.assert_allclose(sketch_gram(factor * matrix), sketch_gram(matrix))
