@@ -77,7 +77,7 @@ def test_a_wrong_file_of_settings_does_not_get_into_the_line(
 ) -> None:
     (tmp_path / "wrong.toml").write_text("hoome = 'x'")
     monkeypatch.setenv("WS_CONFIG", "wrong.toml")
-    assert complete("ws-pipeline zoo train d", monkeypatch, capsys) == ["demo"]
+    assert complete("ws-pipeline zoo train dem", monkeypatch, capsys) == ["demo"]
 
 
 def test_completing_imports_nothing_heavy(tmp_path: Path) -> None:
