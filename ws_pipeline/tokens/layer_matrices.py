@@ -17,7 +17,9 @@ from ws_pipeline.weights.dtypes import numpy_dtype, widen
 from ws_pipeline.weights.layer_matrix import LayerMatrix
 
 MAX_SAMPLE = 2**22
-"""Weights of a layer that are looked at: 32 MB, and 0.4 CPU-s of singular values and products."""
+"""Weights of a layer that are looked at: 32 MB a copy, 0.8 CPU-s of singular values, norms and
+products on a Zen 4 core; 0.5 s per 10 M weights of 4096 x 4096 layers, 0.04 s of a model with a
+vocabulary of 128,000."""
 
 MAX_BLOCKS = 1_024
 """Runs of rows that a sample is read in."""
