@@ -82,6 +82,25 @@ def generation() -> Preset:
     )
 
 
+def permuted() -> Preset:
+    """`tiny` that sees models in two orders of their hidden units, with NT-Xent on pooled latents.
+
+    The embedding then says more of what a network does and less of how its units stand: accuracy is
+    read from it with R^2 0.48 in place of 0.40, the generalisation gap with 0.18 in place of 0.03,
+    s(W) has 0.41 and 0.14. The price is 1.8 times the training and an error of held-out weights of
+    0.013 in place of 0.005. At 300 steps, two seeds, 542 models of five families; a permuted parent
+    is hardly found sooner (docs/experiments.md, 2026-11-29).
+    """
+    preset = tiny()
+    return replace(
+        preset,
+        description="Embeddings of small models: 0.4 M parameters, permuted views, four minutes.",
+        backbone=replace(preset.backbone, projection_size=32),
+        loss=replace(preset.loss, contrastive_weight=0.05),
+        views=replace(preset.views, permutation=True),
+    )
+
+
 def small() -> Preset:
     """21 M parameters: a zoo of some 10^8 weights, one GPU for minutes or a CPU for a day.
 
@@ -242,6 +261,7 @@ PRESETS: Mapping[str, Callable[[], Preset]] = MappingProxyType(
         "tiny": tiny,
         "generation": generation,
         "small": small,
+        "permuted": permuted,
         "sane-cnn": sane_cnn,
         "sane-resnet18": sane_resnet18,
         "hub-small": hub_small,

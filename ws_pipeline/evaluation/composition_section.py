@@ -17,8 +17,8 @@ NOTE = (
     " populations of that place, with intervals over lineages and seeds."
 )
 GAIN_NOTE = (
-    "From the same few models of one kind: what more kinds of as many models do, and what more"
-    " models of that kind do. Gains are the logarithm of the error before over the error after, and"
+    "From a few models of one kind: what as many models of more kinds do, and what more models of"
+    " one kind do. Gains are the logarithm of the error before over the error after, and"
     " accuracies kept after minus before: above 0 is better, and a difference above 0 says that"
     " diversity does more than size."
 )

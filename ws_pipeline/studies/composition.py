@@ -191,8 +191,9 @@ class _Plan:
             self.contrasts.append(
                 Contrast(
                     name=f"{len(main)} architectures or {LARGE} models of one",
-                    base=tuple(single[family] for family in large),
+                    narrow=tuple(single[family] for family in large),
                     diverse=(mixed,),
+                    small=tuple(single[family] for family in large),
                     large=tuple(self._add_large(family, main[family]) for family in large),
                 )
             )
@@ -214,18 +215,21 @@ class _Plan:
             name = f"data sets of {family}"
             self.curves.append(Curve(name=name, axis="diversity", levels=tuple(levels)))
             if zoos.num_main[family] >= LARGE:
-                self._hold_against_size(family, names, every)
+                self._hold_against_size(family, names, single, every)
 
-    def _hold_against_size(self, family: str, names: tuple[str, ...], every: str) -> None:
-        base = self._add_kind((family,), names[:1])
+    def _hold_against_size(
+        self, family: str, names: tuple[str, ...], single: tuple[str, ...], every: str
+    ) -> None:
+        base = single[0]
         large = self._add_large(family, names[0])
         levels = (Level(place=SMALL, variants=(base,)), Level(place=LARGE, variants=(large,)))
         self.curves.append(Curve(name=f"{family} on {names[0]}", axis="size", levels=levels))
         self.contrasts.append(
             Contrast(
                 name=f"{len(names)} data sets of {family} or {LARGE} models of one",
-                base=(base,),
+                narrow=single,
                 diverse=(every,),
+                small=(base,),
                 large=(large,),
             )
         )

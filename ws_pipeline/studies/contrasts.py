@@ -1,9 +1,9 @@
 """Curves and contrasts of a study from the numbers of its variants. Pure; no I/O.
 
 A point of a curve is the mean over its variants. A contrast says what more kinds of models at the
-same number do for a number, what more models of the same kind do, and the difference of the two:
-gains are logarithms of the base's error over the variant's, or accuracies kept minus the base's, so
-that more is better in either case. Resamples are of the same lineages, so all are paired.
+same number do for a number, what more models of one kind do, and the difference of the two: gains
+are logarithms of the error before over that after, or accuracies kept after minus before, so that
+more is better in either case. Resamples are of the same lineages, so all are paired.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,13 +79,13 @@ def contrast_rows(
 ) -> Iterator[tuple[str, str, Resampled]]:
     """Yield (features, metric, number): both gains of each contrast, then their difference."""
     for each in contrasts:
-        if not numbers.keys() >= {*each.base, *each.diverse, *each.large}:
+        groups = (each.narrow, each.diverse, each.small, each.large)
+        if not numbers.keys() >= {name for names in groups for name in names}:
             continue
-        base, diverse, large = (
-            average([numbers[name] for name in names])
-            for names in (each.base, each.diverse, each.large)
+        narrow, diverse, small, large = (
+            average([numbers[name] for name in names]) for names in groups
         )
-        diversity, size = (_gain(base, other, metric) for other in (diverse, large))
+        diversity, size = _gain(narrow, diverse, metric), _gain(small, large, metric)
         first, second = (f"{each.name}, {what}" for what in (DIVERSITY, SIZE))
         yield first, metric + GAIN_SUFFIX, diversity
         yield second, metric + GAIN_SUFFIX, size
@@ -93,5 +93,5 @@ def contrast_rows(
         yield pair, metric + GAIN_SUFFIX + DIFFERENCE_SUFFIX, diversity.minus(size)
 
 
-def _gain(base: Resampled, other: Resampled, metric: str) -> Resampled:
-    return base.over(other).log() if metric == _LOWER_IS_BETTER else other.minus(base)
+def _gain(before: Resampled, after: Resampled, metric: str) -> Resampled:
+    return before.over(after).log() if metric == _LOWER_IS_BETTER else after.minus(before)

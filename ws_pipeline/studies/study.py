@@ -126,11 +126,20 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contrast:
-    """Two ways to have more than a base, side by side; each is the mean over its variants."""
+    """What more kinds of models do beside what more models do; each is the mean over its variants.
+
+    Attributes:
+        name: Of the question.
+        narrow: Of one kind.
+        diverse: As many of more kinds.
+        small: Of one kind, too; of the one that has a large one.
+        large: More of the same.
+    """
 
     name: str
-    base: tuple[str, ...]
+    narrow: tuple[str, ...]
     diverse: tuple[str, ...]
+    small: tuple[str, ...]
     large: tuple[str, ...]
 
 

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from ws_pipeline.backbone.model import count_parameters
 from ws_pipeline.backbone.presets import PRESETS
+from ws_pipeline.backbone.views import is_paired
 
 
 @pytest.mark.parametrize(
@@ -10,6 +13,7 @@ from ws_pipeline.backbone.presets import PRESETS
         ("tiny", 0.419),
         ("generation", 0.427),
         ("small", 21.4),
+        ("permuted", 0.423),
         ("sane-cnn", 202),
         ("sane-resnet18", 1018),
         ("hub-small", 456),
@@ -27,6 +31,15 @@ def test_a_presets_parts_fit_each_other(name: str):
     assert preset.layout.token_size == preset.backbone.token_size
     assert preset.backbone.projection_size > 0 or preset.loss.contrastive_weight == 0.0
     assert preset.backbone.use_scale or preset.loss.scale_weight == 0.0
+
+
+def test_permuted_is_tiny_but_for_its_views_and_what_they_ask_for():
+    tiny, permuted = PRESETS["tiny"](), PRESETS["permuted"]()
+    assert is_paired(permuted.views, permuted.loss)
+    assert (permuted.layout, permuted.training) == (tiny.layout, tiny.training)
+    assert replace(permuted.views, permutation=False) == tiny.views
+    assert replace(permuted.loss, contrastive_weight=0.0) == tiny.loss
+    assert replace(permuted.backbone, projection_size=0) == tiny.backbone
 
 
 def test_sane_is_trained_as_its_paper_says():

@@ -107,13 +107,14 @@ def test_more_kinds_are_held_against_as_many_times_more_models(
 ) -> None:
     found = {contrast.name: contrast for contrast in study.contrasts}
     data = found["2 data sets of mlp or 60 models of one"]
-    assert data.base == ("16 models of mlp on digits",)
+    assert data.narrow == ("16 models of mlp on digits", "16 models of mlp on inverted")
+    assert data.small == data.narrow[:1]
     assert data.diverse == ("16 models of mlp on digits and inverted",)
     assert data.large == ("60 models of mlp on digits",)
     assert len(chosen[data.large[0]]) == 60
-    assert set(chosen[data.base[0]]["hub_id"]) < set(chosen[data.large[0]]["hub_id"])
+    assert set(chosen[data.small[0]]["hub_id"]) < set(chosen[data.large[0]]["hub_id"])
     kinds = found["3 architectures or 60 models of one"]
-    assert (kinds.base, kinds.diverse) == (data.base, (MIXED,))
+    assert (kinds.narrow, kinds.small, kinds.diverse) == (data.small, data.small, (MIXED,))
 
 
 def test_curves_are_against_both_axes_with_the_numbers_of_models_and_kinds(study: Study) -> None:

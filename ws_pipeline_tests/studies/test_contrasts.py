@@ -1,12 +1,16 @@
 """What curves and contrasts make of the numbers of variants."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ws_pipeline.studies.contrasts import Resampled, contrast_rows, curve_points
 from ws_pipeline.studies.study import Contrast, Curve, Level
 
-CONTRAST = Contrast(name="kinds", base=("a", "b"), diverse=("mixed",), large=("large",))
+CONTRAST = Contrast(
+    name="kinds", narrow=("a", "b"), diverse=("mixed",), small=("a", "b"), large=("large",)
+)
 CURVE = Curve(
     name="kinds",
     axis="diversity",
@@ -48,7 +52,7 @@ def test_gains_are_positive_where_more_is_better_and_pairs_are_resampled_alike()
     assert found["kinds, size"][1].value == pytest.approx(np.log(0.4 / 0.1))
     metric, difference = found["kinds, diversity|kinds, size"]
     assert metric == "relative_error_gain_difference"
-    # The base is in both: what it varies by cancels, and 16 of more kinds stand beside 64 of one.
+    # The base is in both, so what it varies by cancels: few of more kinds beside many of one.
     np.testing.assert_allclose(difference.resamples, np.log([0.5, 0.5]))
 
 
@@ -56,6 +60,13 @@ def test_accuracies_kept_are_subtracted() -> None:
     found = {name: each for name, _, each in contrast_rows([CONTRAST], NUMBERS, "accuracy_kept")}
     assert found["kinds, diversity"].value == pytest.approx(0.2 - 0.4)
     assert found["kinds, diversity|kinds, size"].value == pytest.approx(0.2 - 0.1)
+
+
+def test_size_may_have_a_base_of_its_own() -> None:
+    own = replace(CONTRAST, small=("a",))
+    found = {name: each for name, _, each in contrast_rows([own], NUMBERS, "relative_error")}
+    assert found["kinds, diversity"].value == pytest.approx(np.log(0.4 / 0.2))
+    assert found["kinds, size"].value == pytest.approx(np.log(0.5 / 0.1))
 
 
 def test_a_contrast_waits_for_all_of_its_variants() -> None:
