@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         "ws-pipeline zoo publish demo --owner lab --endpoint https://huggingface.co",
         "ws-pipeline refresh                         crawls what was published",
     )
+    add_command(group, apply, "ws-pipeline zoo apply vit-digits")
     app.add_typer(
         group,
         name="zoo",
@@ -58,10 +59,10 @@ def train(
     """
     check_zoo(name)
     folder = prepare_home(find_home(home))
-    from ws_pipeline.defs import operations
+    from ws_pipeline.defs import zoo_operations
 
     with ConsoleReporter() as reporter:
-        result = operations.train_zoo(
+        result = zoo_operations.train(
             folder, name=name, num_processes=num_processes, reporter=reporter
         )
     raise_failures(result.outcomes)
@@ -99,16 +100,35 @@ def publish(
     """
     check_zoo(name)
     folder = prepare_home(find_home(home))
-    from ws_pipeline.defs import operations
+    from ws_pipeline.defs import zoo_operations
 
     if not endpoint:
-        changed = operations.publish_zoo(folder, name=name, owner=owner)
+        changed = zoo_operations.publish(folder, name=name, owner=owner)
         out().print(f"{changed} repos changed in {folder / 'hub'}", markup=False)
         return
     if not owner:
         raise ConfigError("--endpoint needs --owner: the account or organisation to push to.")
-    pushed, there = operations.push_zoo(folder, name=name, endpoint=endpoint, owner=owner)
+    pushed, there = zoo_operations.push(folder, name=name, endpoint=endpoint, owner=owner)
     out().print(f"{pushed} repos pushed to {endpoint}, {there} were there", markup=False)
+
+
+def apply(name: ZooArgument, home: HomeOption = None) -> None:
+    """Show what a trained zoo is good for: parents of fine-tunes, soups, averages, barriers.
+
+    Tables and figures lie in HOME/zoos/NAME/applications; differences have 95 % intervals.
+    """
+    check_zoo(name)
+    folder = find_home(home)
+    from ws_pipeline.defs import zoo_operations
+    from ws_pipeline.zoo.applications import GAINS, summarise_gains
+
+    for application in zoo_operations.apply(folder, name=name):
+        is_compared = application.name in GAINS
+        table = summarise_gains(application) if is_compared else application.table
+        title = f"{application.name} of {application.group}"
+        title += f", {application.table.height} rows" if is_compared else ""
+        print_table(table.columns, table.rows(), title=title)
+    out().print(f"Tables and figures: {folder / 'zoos' / name / 'applications'}", markup=False)
 
 
 def check_zoo(name: str) -> None:

@@ -4,14 +4,13 @@ Each function takes plain arguments, opens the persistent instance of the home, 
 Dagster in this process, and hands back a frozen result. Nothing here prints except through the
 `reporter` it is given, parses arguments or knows typer: that is `ws_pipeline.cli`. Which assets
 have to run is decided in :mod:`ws_pipeline.defs.refresh`; the order of the demo in
-:mod:`ws_pipeline.defs.demo`.
+:mod:`ws_pipeline.defs.demo`; zoos have verbs of their own (:mod:`ws_pipeline.defs.zoo_operations`).
 
 Errors are :class:`ws_pipeline.errors.WsPipelineError` with a reason, never Dagster's. A family that
 fails does not stop the others: it is an outcome with state `failed`. Importing this module imports
 no Dagster, so `--help` stays quick.
 """
 
-import os
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,7 +25,6 @@ from ws_pipeline.defs.results import (
     RefreshResult,
     ScanResult,
     TrainResult,
-    ZooResult,
 )
 from ws_pipeline.defs.runs import find_model
 from ws_pipeline.errors import HubError, MissingInputError, Reason, TrainingError, WsPipelineError
@@ -34,9 +32,8 @@ from ws_pipeline.recipes import DEFAULT_RECIPE, recipe
 
 __all__ = [
     "DemoResult", "EvaluateResult", "RefreshResult", "Reporter", "ScanResult", "SilentReporter",
-    "StepOutcome", "TrainResult", "ZooResult",
-    "demo", "evaluate", "find_model", "publish_zoo", "push_zoo", "refresh", "report", "scan",
-    "train", "train_zoo", "ui_commands",
+    "StepOutcome", "TrainResult",
+    "demo", "evaluate", "find_model", "refresh", "report", "scan", "train", "ui_commands",
 ]  # fmt: skip
 
 
@@ -212,85 +209,6 @@ def report(home: Path, *, reporter: Reporter | None = None) -> Path:
         driver.refresh_leaderboard(again=True)
         raise_failed(driver.outcomes, WsPipelineError)
         return driver.report_path
-
-
-def train_zoo(
-    home: Path, *, name: str, num_processes: int = 1, reporter: Reporter | None = None
-) -> ZooResult:
-    """Train a zoo (`zoo/models` and `zoo/diversity`); one that is complete is reused."""
-    from ws_pipeline.defs.refresh import open_driver
-    from ws_pipeline.zoo.catalog import zoo_config
-
-    zoo_config(name)
-    with open_driver(home, reporter=reporter) as driver:
-        driver.make_zoo(name, num_processes=num_processes)
-        raise_failed(driver.outcomes, TrainingError)
-        folder = driver.home / "zoos" / name
-        index = pl.read_parquet(folder / "index.parquet")
-        made = [outcome for outcome in driver.outcomes if outcome.asset == "zoo/models"]
-        return ZooResult(
-            name=name,
-            folder=folder,
-            num_models=index.height,
-            families=tuple(sorted(index["family"].unique())),
-            num_published=sum(outcome.num_processed for outcome in made),
-            outcomes=tuple(driver.outcomes),
-        )
-
-
-def publish_zoo(home: Path, *, name: str, owner: str = "") -> int:
-    """Copy a trained zoo's changed repos and report into `home/hub`; how many changed.
-
-    Args:
-        home: WS_HOME.
-        name: Of the zoo.
-        owner: The zoo's own when empty.
-
-    Raises:
-        MissingInputError: If the zoo was not trained in this home.
-    """
-    from ws_pipeline.zoo.catalog import zoo_config
-    from ws_pipeline.zoo.publish import publish_report
-    from ws_pipeline.zoo.publish import publish_zoo as publish
-
-    folder = _trained_zoo(home, name)
-    hub = folder.parents[1] / "hub"
-    account = owner or zoo_config(name).owner
-    num_published: int = publish(folder, hub, account)
-    return num_published + publish_report(folder, hub, account, name)
-
-
-def push_zoo(home: Path, *, name: str, endpoint: str, owner: str) -> tuple[int, int]:
-    """Push a trained zoo to an account on another hub, with the token of $HF_TOKEN.
-
-    Returns:
-        How many repos were pushed, and how many were there from an earlier push.
-
-    Raises:
-        MissingInputError: If the zoo was not trained in this home.
-        RefusedError: If the hub does not let it write there.
-    """
-    from ws_pipeline.hub.connection import TOKEN_VARIABLE
-    from ws_pipeline.zoo.push import push_zoo as push
-
-    folder = _trained_zoo(home, name)
-    token = os.environ.get(TOKEN_VARIABLE) or None
-    pushed = push(folder, endpoint=endpoint, owner=owner, zoo=name, token=token)
-    return pushed.num_pushed, pushed.num_there
-
-
-def _trained_zoo(home: Path, name: str) -> Path:
-    """Return the folder of a zoo that is trained in a home."""
-    from ws_pipeline.zoo.catalog import zoo_config
-
-    zoo_config(name)
-    folder = home.expanduser().absolute() / "zoos" / name
-    if not (folder / "summary.json").is_file():
-        raise MissingInputError(
-            f"The zoo {name!r} is not trained under {home}: "
-            f"run `ws-pipeline zoo train {name}` first."
-        )
-    return folder
 
 
 def demo(

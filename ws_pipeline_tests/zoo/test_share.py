@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ws_pipeline.defs import operations
+from ws_pipeline.defs import zoo_operations
 from ws_pipeline.zoo.catalog import zoo_config
 from ws_pipeline.zoo.share import train_share
 from ws_pipeline.zoo.stack import CPU
@@ -24,8 +24,8 @@ def repos(home: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_two_processes_publish_what_one_does(tmp_path: Path) -> None:
-    operations.train_zoo(tmp_path / "one", name="tiny")
-    made = operations.train_zoo(tmp_path / "two", name="tiny", num_processes=2)
+    zoo_operations.train(tmp_path / "one", name="tiny")
+    made = zoo_operations.train(tmp_path / "two", name="tiny", num_processes=2)
     assert made.num_models == 9
     published = repos(tmp_path / "one")
     assert len(published) == 27
