@@ -82,8 +82,10 @@ def contrast_rows(
         groups = (each.narrow, each.diverse, each.small, each.large)
         if not numbers.keys() >= {name for names in groups for name in names}:
             continue
-        means = [average([numbers[name] for name in names]) for names in groups]
-        diversity, size = _gain(*means[:2], metric), _gain(*means[2:], metric)
+        narrow, diverse, small, large = (
+            average([numbers[name] for name in names]) for names in groups
+        )
+        diversity, size = _gain(narrow, diverse, metric), _gain(small, large, metric)
         first, second = (f"{each.name}, {what}" for what in (DIVERSITY, SIZE))
         yield first, metric + GAIN_SUFFIX, diversity
         yield second, metric + GAIN_SUFFIX, size
@@ -91,5 +93,5 @@ def contrast_rows(
         yield pair, metric + GAIN_SUFFIX + DIFFERENCE_SUFFIX, diversity.minus(size)
 
 
-def _gain(base: Resampled, other: Resampled, metric: str) -> Resampled:
-    return base.over(other).log() if metric == _LOWER_IS_BETTER else other.minus(base)
+def _gain(before: Resampled, after: Resampled, metric: str) -> Resampled:
+    return before.over(after).log() if metric == _LOWER_IS_BETTER else after.minus(before)
