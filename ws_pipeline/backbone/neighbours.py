@@ -1,7 +1,8 @@
 """Which models of a corpus lie nearest to a vector. Pure; no I/O.
 
-Similarity as the retrieval evaluation measures it: the cosine of vectors whose columns are brought
-to mean 0 and standard deviation 1 over the corpus, columns that do not vary left out.
+Similarity as the retrieval evaluation measures it: the cosine of vectors as they are, whose blocks
+have one scale already (:mod:`ws_pipeline.backbone.embedding_blocks`). Standardised over a corpus,
+columns that say how a model was trained would outweigh those that say which one it is.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-MIN_STD = 1e-12
-MAX_Z_SCORE = 10.0
-"""A stranger's column must not decide alone; as the probes of the evaluations have it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +40,7 @@ def find_neighbours(
         models: Their repo ids.
         num: How many at most.
     """
-    mean, std = vectors.mean(axis=0), vectors.std(axis=0)
-    varies = std > MIN_STD * np.maximum(1.0, np.abs(mean))
-    every = (np.vstack((query[None], vectors))[:, varies] - mean[varies]) / std[varies]
-    every = every.clip(-MAX_Z_SCORE, MAX_Z_SCORE)
+    every = np.vstack((query[None], vectors))
     norms = np.linalg.norm(every, axis=1, keepdims=True)
     unit = every / np.where(norms > 0.0, norms, 1.0)
     similarity = unit[1:] @ unit[0]

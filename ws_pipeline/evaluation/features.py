@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from ws_pipeline.backbone.embedding_blocks import (
     EMBEDDING_SIZE,
     END_SKETCHES,
+    LATENT_CODE,
     LATENTS,
     SPECTRA,
     split_blocks,
 )
 from ws_pipeline.errors import Reason, RefusedError
+from ws_pipeline.evaluation.probes import standardize
 from ws_pipeline.evaluation.targets import EPOCH
 
 MEAN = "mean"
@@ -30,7 +32,7 @@ HYPER_PARAMETERS_NO_EPOCH = "hyper_parameters_no_epoch"
 STATISTICS = "statistics"
 STATISTICS_SPECTRA = "statistics_spectra"
 LATENTS_ALONE = "_latents"
-"""After the name of a representation: the block of its embedding that the backbone decides."""
+"""After the name of a representation: the blocks of its embedding that the backbone decides."""
 
 FLAT_WEIGHTS = "weights"
 UNTRAINED = "untrained"
@@ -91,6 +93,7 @@ class FeatureTable:
         available: Models that have the features at all, ``(models,)``.
         missing_reason: Why the others have not.
         num_first: Columns of the first of two blocks that a probe weighs apart; 0 for one block.
+        is_scaled: Whether the columns have one scale, so that distances are taken as they are.
     """
 
     name: str
@@ -98,6 +101,7 @@ class FeatureTable:
     available: NDArray[np.bool_]
     missing_reason: Reason | None = None
     num_first: int = 0
+    is_scaled: bool = False
 
 
 def mean_features(num_models: int) -> FeatureTable:
@@ -162,7 +166,11 @@ def embedding_features(name: str, corpus: pl.DataFrame, embeddings: pl.DataFrame
             values[index] = np.asarray(vector, dtype=np.float64)
     available = np.isfinite(values).all(axis=1) & np.array([v is not None for v in vectors], bool)
     return FeatureTable(
-        name=name, values=values, available=available, missing_reason=Reason.NO_EMBEDDING
+        name=name,
+        values=values,
+        available=available,
+        missing_reason=Reason.NO_EMBEDDING,
+        is_scaled=True,
     )
 
 
@@ -178,10 +186,27 @@ def embedding_tables(
         replace(wholes[name], values=values)
         if name in wholes
         else FeatureTable(
-            name=name, values=values, available=available, missing_reason=Reason.NO_EMBEDDING
+            name=name,
+            values=values,
+            available=available,
+            missing_reason=Reason.NO_EMBEDDING,
+            is_scaled=True,
         )
         for name, values in vectors.items()
     )
+
+
+def comparable_vectors(
+    table: FeatureTable, values: FloatArray, reference: NDArray[np.bool_]
+) -> FloatArray:
+    """Return vectors whose distances count.
+
+    Args:
+        table: Says whether they have one scale.
+        values: Of the table's columns, ``(models, features)``; what is missing becomes 0.
+        reference: Over which models the others are standardised, ``(models,)``.
+    """
+    return np.nan_to_num(values) if table.is_scaled else standardize(values, reference)
 
 
 def name_blocks(embeddings: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -195,7 +220,8 @@ def name_blocks(embeddings: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     for name, vectors in embeddings.items():
         if vectors.shape[-1] == EMBEDDING_SIZE:
             blocks = split_blocks(vectors)
-            latents[name + LATENTS_ALONE] = blocks.pop(LATENTS)
+            own = (blocks.pop(LATENTS), blocks.pop(LATENT_CODE))
+            latents[name + LATENTS_ALONE] = np.concatenate(own, axis=-1)
             weights |= blocks
     return {**weights, **latents, **embeddings}
 

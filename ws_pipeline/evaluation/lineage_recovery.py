@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.features import RANDOM, FeatureTable
+from ws_pipeline.evaluation.features import RANDOM, FeatureTable, comparable_vectors
 from ws_pipeline.evaluation.model_weights import ReadLayers
-from ws_pipeline.evaluation.probes import standardize
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
 from ws_pipeline.evaluation.weight_distances import WEIGHT_DISTANCES, family_distances
 
@@ -112,7 +111,7 @@ def evaluate_lineage(
 def _cosine_distances(table: FeatureTable, members: BoolArray) -> FloatArray:
     """Return one minus the cosine within a family; inf to oneself and to what is not available."""
     available = table.available[members]
-    vectors = standardize(table.values[members], available)
+    vectors = comparable_vectors(table, table.values[members], available)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(norms > 0, norms, 1.0)
     distances = 1.0 - np.round(unit @ unit.T, 9)

@@ -1,14 +1,14 @@
 """Do relatives lie close to each other? Recall@k and mAP of nearest neighbours. Pure; no I/O.
 
 Query: every held-out (test) model that has a relative in the gallery. Gallery: all other models of
-the corpus, of every split. Similarity: cosine of vectors standardised over the gallery. recall@k is
-the share of queries with at least one relative among the k nearest, as in metric learning; map is
-the mean over queries of average precision: how early all relatives stand. `random` is the exact
-expectation of either under a random order.
+the corpus, of every split. Similarity: cosine, of embeddings as they are, of other vectors
+standardised over the gallery. recall@k is the share of queries with at least one relative among the
+k nearest, as in metric learning; map is the mean over queries of average precision: how early all
+relatives stand. `random` is the exact expectation of either under a random order.
 
 Targets: ``parent`` and ``child`` (lineage edges), ``lineage`` (same root), ``family``, ``dataset``
 (trained on the same data, whatever the family), and the harder ``lineage_in_family``: same root,
-searched among models of the same family only, with vectors standardised within that family.
+searched among models of the same family only, others then standardised within that family.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,8 +21,12 @@ from numpy.typing import NDArray
 from ws_pipeline.evaluation.bootstrap import resample_means
 from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.features import RANDOM, FeatureTable, embedding_tables
-from ws_pipeline.evaluation.probes import standardize
+from ws_pipeline.evaluation.features import (
+    RANDOM,
+    FeatureTable,
+    comparable_vectors,
+    embedding_tables,
+)
 from ws_pipeline.evaluation.results import SLICE_ALL, ResultContext, results_frame
 from ws_pipeline.evaluation.statistics import family_statistics, pooled_statistics
 from ws_pipeline.evaluation.targets import read_dataset
@@ -226,7 +230,7 @@ def _rank_within_families(
     queries: IntArray,
     generator: np.random.Generator,
 ) -> dict[str, IntArray]:
-    """Return ranks from vectors standardised within the query's family, s(W) concatenated."""
+    """Return ranks within the query's family, s(W) layer by layer."""
     families = corpus["family"].to_numpy().astype(str)
     ranks = {t.name: np.zeros((len(queries), len(corpus)), dtype=np.int64) for t in pooled}
     for family in np.unique(families[queries]):
@@ -234,7 +238,7 @@ def _rank_within_families(
         statistics = family_statistics(corpus.filter(pl.Series(members)), layers)
         for table in pooled:
             values = statistics.values if table.name == statistics.name else table.values[members]
-            scaled = standardize(values, usable[members])
+            scaled = comparable_vectors(table, values, usable[members])
             vectors = np.zeros((len(corpus), scaled.shape[1]))
             vectors[members] = scaled
             rows = families[queries] == family
@@ -243,8 +247,8 @@ def _rank_within_families(
 
 
 def _vectors(table: FeatureTable, usable: BoolArray) -> FloatArray:
-    """Return vectors standardised over the gallery; what is not usable is never looked at."""
-    return standardize(table.values, usable)
+    """Return vectors to compare over the gallery; what is not usable is never looked at."""
+    return comparable_vectors(table, table.values, usable)
 
 
 def _score_rows(

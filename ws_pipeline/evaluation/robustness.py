@@ -4,7 +4,7 @@
 to the nearest other model, median over held-out models: 0 is untouched, 1 is as far as a stranger.
 ``recall@1`` of ``original``: the share whose nearest model of the corpus is the original; of
 ``parent``: the share of altered fine-tunes whose nearest known parent of the family is theirs.
-Representations are compared by the distance of vectors standardised over the corpus.
+Distances are of embeddings as they are, of others standardised over the corpus.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from ws_pipeline.evaluation.bootstrap import resample_means, resample_medians
 from ws_pipeline.evaluation.comparison import Measurement, comparison_rows, draw_counts
 from ws_pipeline.evaluation.config import EvaluationConfig
-from ws_pipeline.evaluation.features import FeatureTable
-from ws_pipeline.evaluation.probes import standardize
+from ws_pipeline.evaluation.features import FeatureTable, comparable_vectors
 from ws_pipeline.evaluation.results import ResultContext, results_frame
 
 EVALUATION = "robustness"
@@ -115,10 +114,10 @@ def _measure(
 
 
 def _vectors(table: FeatureTable, moved: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the corpus' vectors and the copies', standardised over the corpus."""
+    """Return the corpus' vectors and the copies', to be compared."""
     stacked = np.vstack([table.values, moved])
     reference = np.concatenate([table.available, np.zeros(len(moved), dtype=bool)])
-    scaled = standardize(stacked, reference)
+    scaled = comparable_vectors(table, stacked, reference)
     return scaled[: len(table.values)], scaled[len(table.values) :]
 
 
