@@ -1,7 +1,7 @@
-"""Models to vectors: blocks of the backbone's latents beside those of the weights themselves.
+"""Models to vectors: a block of the backbone's latents beside two of the weights themselves.
 
 What it is: of each layer the mean and standard deviation of its token latents, the scale that
-normalisation took out of them, and its spectrum; of a model the four blocks of
+normalisation took out of them, and its spectrum; of a model the three blocks of
 :mod:`ws_pipeline.backbone.embedding_blocks`. What it is not: a way to windows (``sweep``), nearest
 neighbours (``neighbours``, ``evaluation``). Reads shards: each model once for its latents, and once
 more for its blocks, a layer at a time.
@@ -83,11 +83,9 @@ def describe_model(model: ModelTokens, sums: LatentSums) -> ModelVector:
     scale = scale_features(model.layers)
     weights = describe_weights(sample_matrices(model.values, model.layers))
     latents = np.concatenate((sums.spectra(), scale), axis=-1)
-    moments = sums.moments()
-    means = moments[:, : moments.shape[1] // 2]
     return ModelVector(
-        embedding=join_blocks(latents, weights, means),
-        layers=np.concatenate((moments, scale, weights.spectra), axis=-1),
+        embedding=join_blocks(latents, weights),
+        layers=np.concatenate((sums.moments(), scale, weights.spectra), axis=-1),
     )
 
 

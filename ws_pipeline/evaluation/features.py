@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ws_pipeline.backbone.embedding_blocks import (
     EMBEDDING_SIZE,
     END_SKETCHES,
-    LATENT_CODE,
     LATENTS,
     SPECTRA,
     split_blocks,
@@ -32,7 +31,7 @@ HYPER_PARAMETERS_NO_EPOCH = "hyper_parameters_no_epoch"
 STATISTICS = "statistics"
 STATISTICS_SPECTRA = "statistics_spectra"
 LATENTS_ALONE = "_latents"
-"""After the name of a representation: the blocks of its embedding that the backbone decides."""
+"""After the name of a representation: the block of its embedding that the backbone decides."""
 
 FLAT_WEIGHTS = "weights"
 UNTRAINED = "untrained"
@@ -220,8 +219,7 @@ def name_blocks(embeddings: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     for name, vectors in embeddings.items():
         if vectors.shape[-1] == EMBEDDING_SIZE:
             blocks = split_blocks(vectors)
-            own = (blocks.pop(LATENTS), blocks.pop(LATENT_CODE))
-            latents[name + LATENTS_ALONE] = np.concatenate(own, axis=-1)
+            latents[name + LATENTS_ALONE] = blocks.pop(LATENTS)
             weights |= blocks
     return {**weights, **latents, **embeddings}
 
