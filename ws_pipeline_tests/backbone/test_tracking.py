@@ -21,9 +21,6 @@ CORPUS = pl.DataFrame(
     }
 )
 
-# mlflow 3.17 declares its tables with a loader strategy that sqlalchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:

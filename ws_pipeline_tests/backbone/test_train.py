@@ -153,7 +153,6 @@ def test_the_figures_look_at_small_models_first(tmp_path: Path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_a_trained_model_is_in_mlflow_with_its_figures_and_its_alias(job: TrainJob, tmp_path: Path):
     from mlflow.tracking import MlflowClient
 

@@ -12,9 +12,6 @@ from ws_pipeline.studies import composition as plan
 from ws_pipeline.studies.composition import BASELINE
 from ws_pipeline_tests.studies.small_study import build_labelled_corpus, quick_recipe
 
-# mlflow 3.17 declares its tables with a loader strategy that sqlalchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-
 
 def materialize(home: Path, max_cells: int) -> dg.ExecuteInProcessResult:
     at = HomeResource(path=str(home))

@@ -133,7 +133,6 @@ def test_a_launched_run_says_what_it_did(ui: tuple[str, str], browser: Browser) 
 
 
 @needs_chromium
-@pytest.mark.filterwarnings("ignore:The ``noload``")  # mlflow 3.17's own query
 def test_trainings_stand_side_by_side_in_mlflow(
     ui: tuple[str, str], browser: Browser, reader: Path
 ) -> None:

@@ -32,7 +32,6 @@ def test_the_digest_is_of_the_numbers_not_of_their_order(results):
     assert results_digest(moved) != results_digest(results)
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload``")  # the test's own queries
 def test_the_same_numbers_are_logged_once_with_their_page(tmp_path: Path, results):
     page = tmp_path / "report.html"
     page.write_text("<p>numbers</p>")

@@ -17,8 +17,6 @@ from ws_pipeline.defs.instance import open_instance
 from ws_pipeline.defs.operations import DemoResult
 from ws_pipeline.recipes import Recipe, catalog
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # mlflow 3.17's own query
-
 STAGES = ("hub/headers", "hub/selection", "hub/files", "weights/layers", "tokens/shards")
 
 

@@ -14,9 +14,6 @@ from ws_pipeline.studies.run import StudyResult, read_corpus, run_study
 from ws_pipeline.studies.study import Study
 from ws_pipeline_tests.studies.small_study import build_labelled_corpus, quick_study
 
-# mlflow 3.17 declares its tables with a loader strategy that sqlalchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyResult, Store, pl.DataFrame, Path]:

@@ -10,9 +10,6 @@ from ws_pipeline.zoo.catalog import zoo_config
 from ws_pipeline.zoo.index import read_index
 from ws_pipeline.zoo.tracking import EXPERIMENT, log_zoo
 
-# mlflow 3.17 declares its tables with a loader strategy that sqlalchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-
 
 def test_a_zoo_has_one_run_that_holds_its_report(
     reported_folder: Path, tiny_table: pl.DataFrame, tmp_path: Path
