@@ -103,7 +103,11 @@ def test_completing_imports_nothing_heavy(tmp_path: Path) -> None:
 def test_a_shell_is_given_its_script(shell: str) -> None:
     script = f"from ws_pipeline.cli import main\nmain(['--show-completion', '{shell}'])"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
     )
     assert COMPLETING in done.stdout
     assert "ws-pipeline" in done.stdout

@@ -73,7 +73,8 @@ def scan(
         with open_driver(home, endpoint=endpoint, reporter=reporter) as driver:
             crawled = driver.crawl(families)
             raise_failed(driver.outcomes, HubError)
-            driver.require_repos(families)
+            if families:  # a hub without any repo is a finding, not a mistake
+                driver.require_repos(families)
         now = read_ledger(home)
         after = {name: now[name] for name in crawled}
     repos = compare_ledgers(before, after)

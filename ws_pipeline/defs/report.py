@@ -4,9 +4,10 @@ Belongs here: which table goes where. Does not: any figure or sentence (`evaluat
 """
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -83,7 +84,7 @@ def read_losses(folder: Path) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=LOSS_SCHEMA, orient="row")
 
 
-def _read_or_empty(store: Store, key: str, schema: pl.Schema) -> pl.DataFrame:
+def _read_or_empty(store: Store, key: str, schema: Mapping[str, Any]) -> pl.DataFrame:
     """A table; without rows in a store that has none, of an earlier version or of fewer assets."""
     if not store.tables.exists(key):
         return pl.DataFrame(schema=schema)

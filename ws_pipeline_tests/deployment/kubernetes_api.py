@@ -7,6 +7,7 @@ machine, with the environment that its manifest states. No scheduler, no images,
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +38,9 @@ class KubernetesApi:
             stated = {v["name"]: v["value"] for v in container["env"] if "value" in v}
             stated.pop("DAGSTER_HOME", None)  # a folder of the image
             environment = {**os.environ, **stated, **self.environment}
-            self.processes[name] = subprocess.Popen(container["args"], env=environment)
+            program = Path(sys.executable).with_name(container["args"][0])  # of this environment
+            command = [str(program), *container["args"][1:]]
+            self.processes[name] = subprocess.Popen(command, env=environment)
         return job
 
     def status(self, name: str) -> dict[str, Any] | None:
