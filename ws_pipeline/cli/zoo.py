@@ -125,9 +125,9 @@ def apply(name: ZooArgument, home: HomeOption = None) -> None:
     for application in zoo_operations.apply(folder, name=name):
         is_compared = application.name in GAINS
         table = summarise_gains(application) if is_compared else application.table
-        title = f"{application.name} of {application.group}"
-        title += f", {application.table.height} rows" if is_compared else ""
-        print_table(table.columns, table.rows(), title=title)
+        of = f", {application.table.height} rows" if is_compared else ""
+        out().print(f"\n{application.name} of {application.group}{of}", markup=False)
+        print_table(table.columns, table.rows())
     out().print(f"Tables and figures: {folder / 'zoos' / name / 'applications'}", markup=False)
 
 

@@ -47,8 +47,7 @@ def zoo_models(
     A complete folder with the same config digest is reused, and repos that did not change are not
     copied again.
     """
-    import torch
-
+    from ws_pipeline.backbone.loading import best_device
     from ws_pipeline.zoo.publish import publish_zoo
     from ws_pipeline.zoo.train import read_summary, train_zoo
 
@@ -56,15 +55,13 @@ def zoo_models(
     folder = home.folder / "zoos" / step.partition
     zoo = zoo_config(step.partition)
     if config.num_processes > 1 and read_summary(folder, zoo) is None:
-        data = ["--data", str(home.data_folder)] if home.data_folder else []
         launcher.run(
             context=context,
             module="ws_pipeline.zoo.share",
-            arguments=["--zoo", zoo.name, "--folder", str(folder), *data],
+            arguments=["--zoo", zoo.name, "--folder", str(folder), "--data", str(home.data_folder)],
             num_processes=config.num_processes,
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    summary = train_zoo(zoo, folder, data=home.data_folder, device=device)
+    summary = train_zoo(zoo, folder, data=home.data_folder, device=best_device())
     num_published = publish_zoo(folder, home.folder / "hub", zoo.owner)
     index = pl.read_parquet(folder / "index.parquet")
     return step.finish(
