@@ -4,14 +4,16 @@ Runs are processes of the code server. When one dies alone, the code server repo
 code server dies with it (a container that was killed, a host that went down), Dagster 1.13 never
 asks again: the run stands as started for ever and keeps its family's one place. This launcher lets
 the daemon's run monitoring ask the code server that started a run whether it knows it; one that
-does not is marked as failed, and run again. That a worker never outlives its code server, so that
-no run has two, is `defs.worker`'s part. Talks gRPC.
+does not for a while is marked as failed, and run again. At once would be too early: the daemon
+tries once, with the code location as it last saw it, which may be the one that was down. That a
+worker never outlives its code server, so that no run has two, is `defs.worker`'s part. Talks gRPC.
 
 Belongs here: the question. Does not: how runs are started or ended (`DefaultRunLauncher`), or what
 happens then (`run_monitoring` and `run_retries` in dagster.yaml).
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,19 @@ from dagster._serdes import deserialize_value
 
 ASK_SECONDS = 10
 
+SETTLING_SECONDS = 75.0
+"""Of a code server that is back, before a run that it does not know counts as gone. The daemon
+(Dagster 1.13) looks at code locations anew every 60 seconds."""
+
 
 class WatchedRunLauncher(DefaultRunLauncher):
     """Launches runs in the code server, and can say whether they are still there."""
+
+    def __init__(self, *arguments: Any, settling_seconds: float = SETTLING_SECONDS, **named: Any):
+        super().__init__(*arguments, **named)
+        self._settling_seconds = settling_seconds
+        self._missed_at: dict[str, float] = {}
+        """When a run was first unknown to its code server, in this process's monotonic seconds."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -61,6 +73,9 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "its code server does not answer")
         if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
+        now = time.monotonic()
+        if now - self._missed_at.setdefault(run.run_id, now) < self._settling_seconds:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "its code server has just come back")
         return CheckRunHealthResult(
             WorkerStatus.NOT_FOUND, "the code server was restarted and the run went with it"
         )

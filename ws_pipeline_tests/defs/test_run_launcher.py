@@ -8,17 +8,22 @@ import dagster as dg
 import pytest
 from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._daemon.controller import RELOAD_WORKSPACE_INTERVAL
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionResult
 from dagster._serdes import serialize_value
 
-from ws_pipeline.defs.run_launcher import WatchedRunLauncher
+from ws_pipeline.defs.run_launcher import SETTLING_SECONDS, WatchedRunLauncher
+
+
+def make_run(**info: object) -> dg.DagsterRun:
+    tags = {GRPC_INFO_TAG: json.dumps(info)} if info else {}
+    return dg.DagsterRun(job_name="crawl_family", run_id="a-run", tags=tags)
 
 
 def ask(**info: object) -> WorkerStatus:
-    tags = {GRPC_INFO_TAG: json.dumps(info)} if info else {}
-    run = dg.DagsterRun(job_name="crawl_family", run_id="a-run", tags=tags)
-    return WatchedRunLauncher().check_run_worker_health(run).status
+    launcher = WatchedRunLauncher(settling_seconds=0.0)
+    return launcher.check_run_worker_health(make_run(**info)).status
 
 
 def test_dagster_is_told_that_it_may_ask() -> None:
@@ -47,3 +52,20 @@ def test_a_run_is_there_if_its_code_server_knows_it(
     monkeypatch.setattr(DagsterGrpcClient, "can_cancel_execution", lambda *_, **__: answer)
     expected = WorkerStatus.RUNNING if knows else WorkerStatus.NOT_FOUND
     assert ask(host="127.0.0.1", port=4000) == expected
+
+
+def test_a_run_is_gone_when_its_server_has_been_back_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The daemon retries once, and only a location that it has seen come back takes the run."""
+    answer = serialize_value(CanCancelExecutionResult(can_cancel=False))
+    monkeypatch.setattr(DagsterGrpcClient, "can_cancel_execution", lambda *_, **__: answer)
+    run, now = make_run(host="127.0.0.1", port=4000), [1000.0]
+    monkeypatch.setattr("ws_pipeline.defs.run_launcher.time.monotonic", lambda: now[0])
+    launcher = WatchedRunLauncher()
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    now[0] += SETTLING_SECONDS - 1
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    now[0] += 1
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.NOT_FOUND
+    assert SETTLING_SECONDS > RELOAD_WORKSPACE_INTERVAL
