@@ -9,8 +9,8 @@ import os
 import dagster as dg
 
 from ws_pipeline.defs.build import build_defs
-from ws_pipeline.defs.executors import EXECUTOR_VARIABLE, IN_PROCESS
-from ws_pipeline.settings import apply_file
+from ws_pipeline.defs.executors import IN_PROCESS
+from ws_pipeline.settings import EXECUTOR_VARIABLE, apply_file
 
 
 @dg.definitions

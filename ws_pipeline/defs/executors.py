@@ -14,10 +14,9 @@ from importlib.util import find_spec
 import dagster as dg
 
 from ws_pipeline.errors import ConfigError
+from ws_pipeline.settings import EXECUTOR_VARIABLE
 
 IN_PROCESS = "in_process"
-EXECUTOR_VARIABLE = "WS_EXECUTOR"
-"""In the environment of a code location; empty means `in_process`."""
 
 
 def _ray() -> dg.ExecutorDefinition:

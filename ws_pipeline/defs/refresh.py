@@ -100,12 +100,14 @@ class Driver:
         """
         if any(outcome.state == "failed" for outcome in self.outcomes):
             return
-        rows = {name: self.ledger.read_repos(name) for name in self.ledger.families()}
-        for name in only:
-            if name in rows and not rows[name].height:
-                self.instance.delete_dynamic_partition(str(families.name), name)
-        require_families(only, rows)
-        if any(frame.height for frame in rows.values()):
+        if only:
+            rows = {name: self.ledger.read_repos(name) for name in self.ledger.families()}
+            for name in only:
+                if name in rows and not rows[name].height:
+                    self.instance.delete_dynamic_partition(str(families.name), name)
+            require_families(only, rows)
+            return
+        if any(self.ledger.read_repos(name).height for name in self.ledger.families()):
             return
         raise MissingInputError(self.hub.describe_empty())
 

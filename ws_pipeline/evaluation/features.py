@@ -182,15 +182,9 @@ def embedding_tables(
     vectors = name_blocks({name: whole.values for name, whole in wholes.items()})
     available = np.logical_and.reduce([whole.available for whole in wholes.values()])
     return tuple(
-        replace(wholes[name], values=values)
+        wholes[name]
         if name in wholes
-        else FeatureTable(
-            name=name,
-            values=values,
-            available=available,
-            missing_reason=Reason.NO_EMBEDDING,
-            is_scaled=True,
-        )
+        else replace(wholes[ordered[0]], name=name, values=values, available=available)
         for name, values in vectors.items()
     )
 

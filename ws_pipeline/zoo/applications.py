@@ -2,11 +2,11 @@
 
 ::
 
-    applications/parents.parquet    how often a fine-tune's parent is found, search by search
-    applications/soups.parquet      soups of a parent's fine-tunes beside their members
-    applications/epochs.parquet     averages of the last kept epochs beside the last one
-    applications/barriers.parquet   between two fine-tunes: of one parent, of two, aligned
-    applications/*.png              a figure of each
+    applications/parents-FAMILY.parquet       how often a fine-tune's parent is found, by search
+    applications/soups-POPULATION.parquet     soups of a parent's fine-tunes beside their members
+    applications/epochs-POPULATION.parquet    averages of the last kept epochs beside the last one
+    applications/barriers-POPULATION.parquet  between two fine-tunes: of one parent, of two, aligned
+    applications/*.png                        a figure of each
 
 What a zoo has nothing for is left out: soups need two fine-tunes of one parent and shape, averages
 need kept epochs. Soups, averages and barriers are of classifiers.
